@@ -1,0 +1,70 @@
+"""Cancel every open order, at once: an asyncio client SDK for the kill switch of a strategy."""
+
+from masscancel.client import Client
+from masscancel.credentials import Credentials
+from masscancel.errors import (
+    AuthenticationError,
+    ConfigurationError,
+    DeadlineExceeded,
+    Halted,
+    InvalidRequest,
+    MassCancelError,
+    NotFlat,
+    NotSent,
+    OutcomeUnknown,
+    PermissionDenied,
+    ProtocolError,
+    RateLimited,
+    ScopeError,
+    TransportError,
+    Unproven,
+    VenueError,
+    VenueUnavailable,
+)
+from masscancel.fanout import cancel_as_completed, cancel_many
+from masscancel.models import (
+    Ack,
+    Attempt,
+    Confirmation,
+    FanOutReport,
+    OpenOrder,
+    Outcome,
+    Target,
+)
+from masscancel.retry import RetryPolicy
+from masscancel.session import SessionPool
+from masscancel.venues.ascendex import AscendEX
+
+__all__ = [
+    "Ack",
+    "AscendEX",
+    "Attempt",
+    "AuthenticationError",
+    "Client",
+    "ConfigurationError",
+    "Confirmation",
+    "Credentials",
+    "DeadlineExceeded",
+    "FanOutReport",
+    "Halted",
+    "InvalidRequest",
+    "MassCancelError",
+    "NotFlat",
+    "NotSent",
+    "OpenOrder",
+    "Outcome",
+    "OutcomeUnknown",
+    "PermissionDenied",
+    "ProtocolError",
+    "RateLimited",
+    "RetryPolicy",
+    "ScopeError",
+    "SessionPool",
+    "Target",
+    "TransportError",
+    "Unproven",
+    "VenueError",
+    "VenueUnavailable",
+    "cancel_as_completed",
+    "cancel_many",
+]

@@ -1,0 +1,261 @@
+"""Everything that can go wrong, as one tree.
+
+::
+
+    MassCancelError
+    ├── ConfigurationError       a setting or argument is unusable; also a ValueError
+    ├── ScopeError               the venue has no such scope; also a ValueError
+    ├── VenueError               the venue answered, and the answer is no
+    │   ├── AuthenticationError  the venue does not accept the key or the signature
+    │   ├── PermissionDenied     the venue knows the key; the key may not do this
+    │   ├── RateLimited          too many requests; ``retry_after`` in seconds, if told
+    │   ├── InvalidRequest       the venue does not accept the request as it is
+    │   │   └── StampRefused     its timestamp or nonce, to be exact
+    │   └── VenueUnavailable     the venue failed while answering: the outcome is unknown
+    ├── TransportError
+    │   ├── NotSent              nothing reached the venue
+    │   └── OutcomeUnknown       it may have reached the venue; no answer came back
+    ├── ProtocolError            an answer that can't be understood: the outcome is unknown
+    ├── DeadlineExceeded         the time was up; also a TimeoutError
+    ├── NotFlat                  the time was up and orders are still open: ``residual``
+    ├── Unproven                 the time was up and the open orders could not be listed
+    └── Halted                   the gate is shut
+
+An attempt that the deadline cut short is both ``DeadlineExceeded`` and what is known about it:
+``NotSent`` or ``OutcomeUnknown``. Catch whichever matters to you.
+"""
+
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from masscancel.models import Attempt, OpenOrder
+
+__all__ = [
+    "AuthenticationError",
+    "ConfigurationError",
+    "DeadlineExceeded",
+    "Halted",
+    "InvalidRequest",
+    "MassCancelError",
+    "NotFlat",
+    "NotSent",
+    "OutcomeUnknown",
+    "PermissionDenied",
+    "ProtocolError",
+    "RateLimited",
+    "ScopeError",
+    "StampRefused",
+    "TransportError",
+    "Unproven",
+    "VenueError",
+    "VenueUnavailable",
+]
+
+_UNRESOLVED: Final = frozenset({"answered", "unknown", "open"})
+
+
+class MassCancelError(Exception):
+    """The root: catch this to catch everything that masscancel raises.
+
+    Attributes:
+        attempts: what was tried, oldest first; empty if nothing was.
+        may_have_executed: true if any attempt may have been carried out by the venue, whatever the
+            last one saw; false where nothing reached the venue or the venue refused.
+        context: whose call it was and what it asked for, such as ``cancel_all cash BTC/USDT``.
+    """
+
+    #: What to do about it, for people.
+    advice: str = ""
+
+    def __init__(self, message: str, *, may_have_executed: bool = False) -> None:
+        super().__init__(message)
+        self.attempts: tuple[Attempt, ...] = ()
+        self.may_have_executed = may_have_executed
+        self.context = ""
+
+    @property
+    def message(self) -> str:
+        """What went wrong, without the context, the attempts and the advice."""
+        return str(self.args[0])
+
+    def describe(self, attempts: "Iterable[Attempt]", *, context: str) -> None:
+        """Say whose error this is and what had been tried. Called once, by the client."""
+        self.attempts = tuple(attempts)
+        self.context = context
+        self.may_have_executed = any(a.acts and a.fate in _UNRESOLVED for a in self.attempts)
+
+    def __str__(self) -> str:
+        parts = [f"{self.context}: {self.message}" if self.context else self.message]
+        if self.attempts:
+            fates = ", ".join(attempt.fate for attempt in self.attempts)
+            count = len(self.attempts)
+            parts.append(f"{count} attempt{'s' if count > 1 else ''} ({fates})")
+        if self.may_have_executed:
+            parts.append("the cancel may have been carried out: list the open orders to know")
+        elif self.attempts and any(attempt.acts for attempt in self.attempts):
+            parts.append("nothing was cancelled by this call")
+        if self.advice:
+            parts.append(self.advice)
+        return "; ".join(parts)
+
+
+class ConfigurationError(MassCancelError, ValueError):
+    """A setting or an argument can't be used; nothing was sent."""
+
+
+class ScopeError(MassCancelError, ValueError):
+    """The venue has no such category or symbol, or can't cancel by it; nothing was sent."""
+
+
+class VenueError(MassCancelError):
+    """The venue answered with an error.
+
+    Attributes:
+        code: the venue's own code, ``None`` where it gave none.
+        reason: the venue's short word for it, such as ``AUTHENTICATION_FAILED``; may be empty.
+        text: the venue's sentence for people; may be empty.
+        http_status: the status of the HTTP reply, ``None`` on a stream.
+        retry_after: how long the venue asks to wait, in seconds; ``None`` if it did not say.
+    """
+
+    def __init__(  # one place for what every venue can say
+        self,
+        code: int | str | None = None,
+        reason: str = "",
+        message: str = "",
+        http_status: int | None = None,
+        *,
+        retry_after: float | None = None,
+        may_have_executed: bool = False,
+    ) -> None:
+        said = " ".join(str(part) for part in (code, reason) if part not in (None, ""))
+        if message and message != reason:
+            said = f"{said}: {message}" if said else message
+        if http_status is not None and http_status != 200:  # noqa: PLR2004  # 200 is HTTP's own
+            said = f"{said} (HTTP {http_status})" if said else f"HTTP {http_status}"
+        super().__init__(said or "refused", may_have_executed=may_have_executed)
+        self.code = code
+        self.reason = reason
+        self.text = message
+        self.http_status = http_status
+        self.retry_after = retry_after
+
+
+class AuthenticationError(VenueError):
+    """The venue does not accept the key or the signature. Never retried."""
+
+    advice = "check the API key and secret, and that they belong to this venue"
+
+
+class PermissionDenied(VenueError):
+    """The venue knows the key, and the key or the account may not do this. Never retried."""
+
+    advice = "check the key's permissions, its address list and the state of the account"
+
+
+class RateLimited(VenueError):
+    """Too many requests. Retried within the deadline, as ``retry_after`` (seconds) allows."""
+
+    advice = "wait before asking again"
+
+
+class InvalidRequest(VenueError):
+    """The venue does not accept the request as it is. Never retried."""
+
+
+class StampRefused(InvalidRequest):
+    """The venue refused the timestamp or the nonce. Stamped anew and tried once more."""
+
+    advice = "check the clock of this machine, and that nothing else uses the key's nonces"
+
+
+class VenueUnavailable(VenueError):
+    """The venue failed while it answered (HTTP 5xx, a system error): the outcome is unknown."""
+
+    def __init__(  # the same as its base, but for what is known
+        self,
+        code: int | str | None = None,
+        reason: str = "",
+        message: str = "",
+        http_status: int | None = None,
+        *,
+        retry_after: float | None = None,
+        may_have_executed: bool = True,
+    ) -> None:
+        super().__init__(
+            code,
+            reason,
+            message,
+            http_status,
+            retry_after=retry_after,
+            may_have_executed=may_have_executed,
+        )
+
+
+class TransportError(MassCancelError):
+    """The network failed."""
+
+
+class NotSent(TransportError):
+    """Nothing reached the venue: no connection, no name, no TLS, no time."""
+
+
+class OutcomeUnknown(TransportError):
+    """It may have reached the venue, and no answer came back: neither success nor failure."""
+
+    def __init__(self, message: str, *, may_have_executed: bool = True) -> None:
+        super().__init__(message, may_have_executed=may_have_executed)
+
+
+class ProtocolError(MassCancelError):
+    """An answer came back that can't be understood, so the outcome is unknown."""
+
+    def __init__(self, message: str, *, may_have_executed: bool = True) -> None:
+        super().__init__(message, may_have_executed=may_have_executed)
+
+
+class DeadlineExceeded(MassCancelError, TimeoutError):
+    """The time was up."""
+
+
+class NotSentInTime(NotSent, DeadlineExceeded):
+    """The time was up before anything reached the venue."""
+
+
+class UnansweredInTime(OutcomeUnknown, DeadlineExceeded):
+    """The time was up before the venue's answer came."""
+
+
+class NotFlat(MassCancelError):
+    """The time was up and orders are still open.
+
+    Attributes:
+        residual: the open orders of the latest listing that could be read.
+    """
+
+    advice = "these orders are live: cancel them by other means"
+
+    def __init__(self, message: str, *, residual: "Iterable[OpenOrder]" = ()) -> None:
+        super().__init__(message)
+        self.residual = tuple(residual)
+
+
+class Unproven(MassCancelError):
+    """The time was up and no listing since the last sweep could be read: nothing is proven."""
+
+    advice = "list the open orders by other means"
+
+
+class Halted(MassCancelError):
+    """The gate is shut.
+
+    Attributes:
+        until: the time by which every attempt has resolved or expired, in ms since the epoch;
+            ``None`` if that is not known.
+    """
+
+    def __init__(self, message: str, *, until: int | None = None) -> None:
+        super().__init__(message)
+        self.until = until

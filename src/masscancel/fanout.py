@@ -1,0 +1,131 @@
+"""Many targets at once, one outcome each."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+
+from masscancel.client import check_timeout
+from masscancel.errors import ConfigurationError, MassCancelError
+from masscancel.models import FanOutReport, Outcome, Target
+
+__all__ = ["cancel_as_completed", "cancel_many"]
+
+
+async def cancel_many(
+    targets: Iterable[Target],
+    *,
+    concurrency: int = 64,
+    timeout: float = 10.0,
+    on_outcome: Callable[[Outcome], object] | None = None,
+) -> FanOutReport:
+    """Cancel every target at once; report what became of each.
+
+    No target disturbs another: one that hangs, is refused or fails has its own outcome, and the
+    others go on. A target that could not be started in time fails with ``DeadlineExceeded``.
+
+    Args:
+        targets: which clients and scopes; :meth:`Target.product` makes many in one line.
+        concurrency: how many requests of this fan-out may be in flight.
+        timeout: seconds from now, for all of them together.
+        on_outcome: a plain function that is called with each outcome as it ends. What it raises
+            ends the fan-out and reaches you.
+
+    Returns:
+        The outcomes in the order of the targets. ``raise_for_failures()`` raises an
+        ``ExceptionGroup`` of those that failed.
+
+    Raises:
+        ConfigurationError: an argument can't be used; nothing was sent.
+    """
+    fan_out = _FanOut(targets, concurrency, timeout)
+    outcomes: dict[int, Outcome] = {}
+    async with fan_out.running():
+        async for index, outcome in fan_out:
+            outcomes[index] = outcome
+            if on_outcome is not None:
+                on_outcome(outcome)
+    return FanOutReport(tuple(outcomes[index] for index in sorted(outcomes)), fan_out.elapsed())
+
+
+@asynccontextmanager
+async def cancel_as_completed(
+    targets: Iterable[Target],
+    *,
+    concurrency: int = 64,
+    timeout: float = 10.0,
+) -> AsyncIterator[AsyncIterator[Outcome]]:
+    """Cancel every target at once; hand each outcome over as it ends.
+
+    An async context manager around an async iterator. Leaving it early ends what is under way.
+
+    Args:
+        targets: as for :func:`cancel_many`.
+        concurrency: as for :func:`cancel_many`.
+        timeout: as for :func:`cancel_many`.
+
+    Raises:
+        ConfigurationError: an argument can't be used; nothing was sent.
+
+    Example:
+        >>> async with cancel_as_completed(targets) as outcomes:
+        ...     async for outcome in outcomes:
+        ...         print(outcome.target, outcome.ok)
+    """
+    fan_out = _FanOut(targets, concurrency, timeout)
+    async with fan_out.running():
+        yield (outcome async for _, outcome in fan_out)
+
+
+class _FanOut:
+    """The targets, a task each. All wait for a place in one lane, which is what bounds them."""
+
+    def __init__(self, targets: Iterable[Target], concurrency: int, timeout: float) -> None:
+        loop = asyncio.get_running_loop()
+        self._started = loop.time()
+        self._deadline = self._started + check_timeout(timeout)
+        if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
+            raise ConfigurationError(f"concurrency must be a positive integer, not {concurrency!r}")
+        self._targets = list(targets)
+        for target in self._targets:
+            if not isinstance(target, Target):
+                raise ConfigurationError(f"targets must be of Target, not {type(target).__name__}")
+        self._lane = asyncio.Semaphore(concurrency)
+        self._ended: asyncio.Queue[tuple[int, Outcome]] = asyncio.Queue()
+
+    def elapsed(self) -> float:
+        """Seconds since the call."""
+        return asyncio.get_running_loop().time() - self._started
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Start every target; on the way out, end those that are still under way."""
+        tasks = [
+            asyncio.create_task(self._cancel(index, target))
+            for index, target in enumerate(self._targets)
+        ]
+        try:
+            yield
+        finally:
+            unfinished = [task for task in tasks if not task.done()]
+            for task in unfinished:
+                task.cancel()
+            if unfinished:
+                await asyncio.wait(unfinished)
+
+    async def __aiter__(self) -> AsyncIterator[tuple[int, Outcome]]:
+        for _ in self._targets:
+            yield await self._ended.get()
+
+    async def _cancel(self, index: int, target: Target) -> None:
+        ack, error = None, None
+        try:
+            ack = await target.client._cancel_target(  # noqa: SLF001  # a friend
+                target.account_category, target.symbol, deadline=self._deadline, lane=self._lane
+            )
+        except MassCancelError as problem:
+            error = problem
+        except Exception as problem:  # noqa: BLE001  # whatever it is, the others go on
+            error = MassCancelError(f"{type(problem).__name__}: {problem}", may_have_executed=True)
+            error.__cause__ = problem
+        outcome = Outcome(target=target, ack=ack, error=error, elapsed=self.elapsed())
+        self._ended.put_nowait((index, outcome))

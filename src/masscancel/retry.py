@@ -1,0 +1,183 @@
+"""When to send again: pure decisions, with the clock handed in.
+
+What a failed attempt leads to:
+
+==================================  ===========================================================
+the attempt ended with              what happens, within the deadline
+==================================  ===========================================================
+a value                             it is returned; attempts still on their way are left alone
+``NotSent``                         another attempt, on a fresh connection
+``OutcomeUnknown``                  likewise, if the call may be repeated (cancel-all may)
+``ProtocolError``                   likewise
+``VenueUnavailable``                likewise, not before ``Retry-After``
+``RateLimited``                     another attempt, not before ``Retry-After``
+``StampRefused``                    the clock is measured, then one more attempt
+any other ``VenueError``            it is raised: asking again would not help
+no answer for ``patience`` seconds  another attempt beside it; the first answer counts
+==================================  ===========================================================
+
+The wait before another attempt is drawn evenly between nothing and ``base * 2**n`` seconds, and
+never more than ``cap`` ("full jitter"). At most ``early_sends`` leave in the first ``early_window``
+seconds, and all sends but the first of each call share a :class:`RetryBudget` per origin. An
+attempt that could not leave before the deadline, or a ``Retry-After`` beyond it, ends the call at
+once: waiting would not help.
+
+tenacity and stamina decide when a *function* is called again, one call at a time. Here a second
+attempt runs beside the first, all calls share a budget, and an answer's own words count; with them
+this module would be no shorter, and it would need a clock and a sleep of its own.
+"""
+
+import random
+from collections.abc import Callable
+
+import msgspec
+
+from masscancel.errors import (
+    MassCancelError,
+    NotSent,
+    OutcomeUnknown,
+    ProtocolError,
+    RateLimited,
+    StampRefused,
+    VenueError,
+    VenueUnavailable,
+)
+
+__all__ = ["Retry", "RetryBudget", "RetryPolicy"]
+
+
+class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
+    """How persistent a client is. All times are in seconds.
+
+    Attributes:
+        base: the first wait is at most this long.
+        cap: no wait is longer, unless the venue asks for it.
+        rate_limited_base: in place of ``base`` where a rate limit came without ``Retry-After``.
+        early_sends: at most so many sends ...
+        early_window: ... in the first so many seconds of a call.
+        patience: how long one attempt may stay unanswered before another is sent beside it; it
+            doubles with each.
+        stamp_refusals: how many refused timestamps or nonces are answered with a new one.
+    """
+
+    base: float = 0.05
+    cap: float = 1.0
+    rate_limited_base: float = 0.5
+    early_sends: int = 3
+    early_window: float = 0.1
+    patience: float = 1.0
+    stamp_refusals: int = 1
+
+
+class RetryBudget:
+    """A bucket of tokens that all sends but the first of each call draw from.
+
+    So a thousand clients in trouble make a stream of retries, not a storm. Cancels may draw on
+    tokens that have yet to drip in, by waiting for them. Other calls get none of the last half.
+
+    Args:
+        capacity: how many tokens the bucket holds; it starts full.
+        rate: how many drip in per second.
+    """
+
+    def __init__(self, capacity: float = 128, rate: float = 64) -> None:
+        self._capacity = capacity
+        self._rate = rate
+        self._tokens = float(capacity)
+        self._counted_at: float | None = None
+
+    def take(self, now: float, *, urgent: bool) -> float | None:
+        """Take a token; the seconds to wait for it, or ``None`` if there is none to have."""
+        if self._counted_at is not None:
+            dripped = max(0.0, now - self._counted_at) * self._rate
+            self._tokens = min(self._capacity, self._tokens + dripped)
+        self._counted_at = now
+        if not urgent and self._tokens - 1 < self._capacity / 2:
+            return None
+        self._tokens -= 1
+        return max(0.0, -self._tokens / self._rate)
+
+
+class Retry:
+    """The decisions for one call.
+
+    Args:
+        policy: how persistent.
+        budget: shared by all calls to the origin.
+        started: now, in seconds of any clock that only moves forward.
+        deadline: when it is too late to send, by the same clock.
+        urgent: whether the call cancels something.
+        repeatable: whether it may be sent again when its outcome is unknown.
+        draw: an even draw from [0, 1).
+    """
+
+    def __init__(
+        self,
+        policy: RetryPolicy,
+        budget: RetryBudget,
+        *,
+        started: float,
+        deadline: float,
+        urgent: bool,
+        repeatable: bool = True,
+        draw: Callable[[], float] = random.random,
+    ) -> None:
+        self._policy = policy
+        self._budget = budget
+        self._started = started
+        self._deadline = deadline
+        self._urgent = urgent
+        self._repeatable = repeatable
+        self._draw = draw
+        self._stamp_refusals = 0
+        self._paid = True
+        self.sends = 0
+        #: When the next attempt may leave; at or past the deadline if none will.
+        self.next_send = started
+
+    def due(self, now: float) -> bool:
+        """Whether an attempt should leave now. If so, it is taken to have left."""
+        if now < self.next_send or now >= self._deadline:
+            return False
+        if not self._paid:
+            wait = self._budget.take(now, urgent=self._urgent)
+            self._paid = True
+            self.next_send = self._deadline if wait is None else now + wait
+            if wait != 0:
+                return False
+        patience = self._policy.patience * _doubled(self.sends)
+        self.sends += 1
+        self._paid = False
+        self.next_send = now + patience if self._repeatable else self._deadline
+        return True
+
+    def again(self, error: MassCancelError, now: float) -> bool:
+        """Whether another attempt will follow this failure; sets when."""
+        wait = self._wait(error)
+        if wait is None:
+            return False
+        at = now + wait
+        if self.sends >= self._policy.early_sends:
+            at = max(at, self._started + self._policy.early_window)
+        self.next_send = at
+        return self.next_send < self._deadline
+
+    def _wait(self, error: MassCancelError) -> float | None:
+        if isinstance(error, StampRefused):
+            self._stamp_refusals += 1
+            return 0.0 if self._stamp_refusals <= self._policy.stamp_refusals else None
+        unknown = isinstance(error, OutcomeUnknown | ProtocolError | VenueUnavailable)
+        if unknown and not self._repeatable:
+            return None
+        if not (unknown or isinstance(error, NotSent | RateLimited)):
+            return None
+        policy = self._policy
+        base = policy.rate_limited_base if isinstance(error, RateLimited) else policy.base
+        wait = self._draw() * min(policy.cap, base * _doubled(self.sends - 1))
+        asked = error.retry_after if isinstance(error, VenueError) else None
+        return wait if asked is None else max(wait, asked)
+
+
+def _doubled(times: int) -> float:
+    """Two to that power; bounded, since a float is."""
+    return 2.0 ** min(times, 32)

@@ -1,0 +1,389 @@
+"""What a venue is: pure code that turns an intent into calls, and replies into values.
+
+A venue does no I/O, has no clock and never retries. It says what it wants as a *flow*: a generator
+that yields a list of calls which may be in flight together, is sent one result for each (the
+decoded value, or the final error), and returns a value or raises. Whoever drives the flow writes,
+retries and hedges the single calls; the flow never sees an attempt.
+
+How three quite different venues say "cancel everything"::
+
+    def cancel_all(self, category, symbol, request_id):      # AscendEX, BitMEX: one call
+        [ack] = yield [call]
+        return settle(ack)
+
+    def cancel_all(self, category, symbol, request_id):      # Binance: one call per symbol
+        [orders] = yield [list_open_orders]
+        acks = yield [cancel(symbol) for symbol in symbols_of(orders)]
+        return combine(acks)
+
+    def cancel_all(self, category, symbol, request_id):      # Kraken spot: never wider than asked
+        [orders] = yield [list_open_orders]
+        acks = yield [cancel_batch(ids) for ids in batches(orders, symbol)]
+        return combine(acks)
+"""
+
+import re
+from collections.abc import Callable, Generator, Mapping, Sequence
+from decimal import Decimal, InvalidOperation
+from email.utils import parsedate_to_datetime
+from typing import Any, ClassVar, Final, Generic, Literal, Protocol, Self, TypeAlias, TypeVar
+from urllib.parse import urlsplit
+
+import msgspec
+
+from masscancel.credentials import Credentials
+from masscancel.errors import (
+    AuthenticationError,
+    ConfigurationError,
+    InvalidRequest,
+    MassCancelError,
+    PermissionDenied,
+    ProtocolError,
+    RateLimited,
+    VenueError,
+    VenueUnavailable,
+)
+from masscancel.models import Ack, OpenOrder
+
+__all__ = ["Call", "Flow", "Reply", "Request", "Stamp", "Venue"]
+
+T = TypeVar("T")
+
+#: The largest reply to anything but a listing, in bytes.
+SMALL_REPLY: Final = 64 * 1024
+#: The largest listing, in bytes: some ten thousand open orders.
+LISTING: Final = 8 * 1024 * 1024
+
+
+class Stamp(msgspec.Struct, frozen=True):
+    """What a signature needs at the moment of writing.
+
+    Attributes:
+        time_ms: the venue's time, ms since the epoch, as well as it is known.
+        skew_ms: how far ``time_ms`` may be off, in ms; large until the clock has been measured.
+        nonce: greater than any before it for the same key; 0 where the call does not want one.
+    """
+
+    time_ms: int
+    skew_ms: int = 0
+    nonce: int = 0
+
+
+class Request(msgspec.Struct, frozen=True):
+    """A signed request, ready to be written. Its repr holds nothing that was signed.
+
+    Attributes:
+        method: such as ``DELETE``.
+        target: path and query, percent-encoded.
+        headers: as they are written.
+        body: ``b""`` for none.
+        expires_at_ms: the venue's time after which it refuses this; ``None`` if it never does.
+    """
+
+    method: str
+    target: str
+    headers: Mapping[str, str]
+    body: bytes = b""
+    expires_at_ms: int | None = None
+
+    def __repr__(self) -> str:
+        return f"Request({self.method} {self.target.partition('?')[0]})"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return [("", f"{self.method} {self.target.partition('?')[0]}")]
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """An HTTP reply, complete and of bounded size. Its repr does not show the body.
+
+    Attributes:
+        status: the HTTP status.
+        headers: case-insensitive.
+        body: the bytes, as they came.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    def __repr__(self) -> str:
+        return f"Reply(HTTP {self.status}, {len(self.body)} bytes)"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return [("", f"HTTP {self.status}, {len(self.body)} bytes")]
+
+
+class Call(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
+    """One request that is not signed yet, and how to understand its reply.
+
+    Attributes:
+        method: such as ``DELETE``.
+        origin: scheme, host and port, such as ``https://ascendex.com``.
+        path: the path, percent-encoded, with the query if the query is not signed into it.
+        body: ``b""`` for none.
+        sign: from the call, the credentials and the stamp to the request; pure.
+        decode: from the reply and the stamp of its attempt to the value; raises a
+            :class:`~masscancel.MassCancelError` where the venue refused or can't be understood.
+        acts: whether it cancels anything. Listings do not.
+        repeatable: whether it may be sent again when its outcome is unknown.
+        nonces_per_second: how fast its nonces grow; 0 if it wants none. Nonces of one key are made
+            to arrive in order.
+        max_reply: the largest reply to be read, in bytes.
+    """
+
+    method: str
+    origin: str
+    path: str
+    body: bytes = b""
+    sign: Callable[["Call[Any]", Credentials, Stamp], Request]
+    decode: Callable[[Reply, Stamp], T]
+    acts: bool
+    repeatable: bool = True
+    nonces_per_second: int = 0
+    max_reply: int = SMALL_REPLY
+
+
+class Probe(msgspec.Struct, frozen=True, kw_only=True):
+    """A cheap unsigned request that reads a venue's clock and keeps connections warm.
+
+    Attributes:
+        origin: scheme, host and port.
+        path: the path with its query.
+        decode: from the reply to the venue's time, ms since the epoch.
+    """
+
+    origin: str
+    path: str
+    decode: Callable[[Reply], int]
+
+    def request(self) -> Request:
+        """The request itself."""
+        return Request("GET", self.path, {})
+
+
+#: Yields calls that may be in flight together, is sent one result each, returns a value or raises.
+Flow: TypeAlias = Generator[Sequence[Call[Any]], Sequence[Any], T]
+
+
+class Abilities(msgspec.Struct, frozen=True, kw_only=True):
+    """What a venue can and can't do in one account category.
+
+    Attributes:
+        whole_account: how everything is cancelled: ``"one call"``, or ``"a call per symbol"`` after
+            a listing, so that orders of symbols that appear in between are not covered.
+        one_symbol: how one symbol is cancelled: ``"one call"``, or ``"a call per batch of ids"``
+            after a listing.
+        ack: what the venue's answer tells: ``"received"``, ``"count"`` or ``"orders"``.
+        echoes_id: whether a request's id comes back in the answer.
+        stop_orders: whether stop and other conditional orders are cancelled too.
+        stream: whether order updates can be followed here.
+        switch: what the venue's own dead man's switch covers, ``None`` if it has none.
+    """
+
+    whole_account: Literal["one call", "a call per symbol"]
+    one_symbol: Literal["one call", "a call per batch of ids"]
+    ack: Literal["received", "count", "orders"]
+    echoes_id: bool
+    stop_orders: bool
+    stream: bool
+    switch: Literal["account", "symbol"] | None
+
+
+class Venue(Protocol):
+    """An exchange's dialect. Each is a frozen value that says where it is and how it is spoken to.
+
+    Attributes:
+        name: as in ``--venue``, such as ``ascendex``.
+        abilities: by account category, in the venue's own words, what it can do there.
+    """
+
+    name: ClassVar[str]
+    abilities: ClassVar[Mapping[str, Abilities]]
+
+    def ready(self) -> bool:
+        """Whether everything is known that a cancel needs; if not, :meth:`prepare` finds it out."""
+
+    def prepare(self) -> Flow[Self]:
+        """Find out what the account's first cancel needs; returns the venue that knows it."""
+
+    def origin(self, account_category: str) -> str:
+        """Where the category's requests go.
+
+        Raises:
+            ScopeError: the venue has no such category.
+        """
+
+    def probe(self, origin: str) -> Probe:
+        """How to read the clock of one of its origins."""
+
+    def cancel_all(
+        self, account_category: str, symbol: str | None, request_id: str | None
+    ) -> Flow[Ack]:
+        """Cancel every open order in the scope.
+
+        Raises:
+            ScopeError: before anything is yielded, if the venue has no such scope.
+        """
+
+    def open_orders(self, account_category: str, symbol: str | None) -> Flow[list[OpenOrder]]:
+        """Every open order in the scope, read to the last page.
+
+        Raises:
+            ScopeError: before anything is yielded, if the venue has no such scope.
+        """
+
+    def switch(
+        self, account_category: str, symbol: str | None, timeout_ms: int
+    ) -> Flow[int | None]:
+        """Arm the venue's own dead man's switch, or renew it; 0 ms disarms it.
+
+        Returns the venue's time at which it will fire, ms since the epoch, ``None`` if it won't.
+
+        Raises:
+            ScopeError: before anything is yielded, if its switch does not cover exactly the scope.
+        """
+
+
+def one(results: Sequence[T | MassCancelError]) -> T:
+    """The single result of a flow's only call, or its error raised."""
+    (result,) = results
+    if isinstance(result, MassCancelError):
+        raise result
+    return result
+
+
+def every(results: Sequence[T | MassCancelError]) -> list[T]:
+    """All results of calls in flight together; the first error, if any, with a note of the rest."""
+    values = [result for result in results if not isinstance(result, MassCancelError)]
+    errors = [result for result in results if isinstance(result, MassCancelError)]
+    if errors:
+        error = errors[0]
+        error.add_note(f"{len(errors)} of {len(results)} calls failed, {len(values)} succeeded")
+        raise error
+    return values
+
+
+_LOOPBACK = re.compile(r"127(\.\d{1,3}){3}|localhost|::1")
+
+
+def check_origin(value: object, *, name: str, scheme: str) -> str:
+    """Check that a URL is a bare origin, encrypted unless it is loopback; return it normalized.
+
+    Args:
+        value: what the user gave, such as ``https://ascendex.com``.
+        name: the setting's name, for the message.
+        scheme: ``"http"`` or ``"ws"``; with an ``s`` where it leaves this machine.
+
+    Raises:
+        ConfigurationError: it is anything else. Keys are not sent in clear text.
+    """
+    problem = f"{name} must be an origin such as {scheme}s://host, with nothing after the host"
+    if not isinstance(value, str) or not value.isascii() or not value.isprintable():
+        raise ConfigurationError(problem)
+    try:
+        url = urlsplit(value)
+        host, port = url.hostname, url.port
+    except ValueError:
+        host = port = None
+        url = urlsplit("")
+    if url.scheme not in (scheme, f"{scheme}s") or not host or " " in value:
+        raise ConfigurationError(problem)
+    if url.username is not None or url.path not in ("", "/") or url.query or url.fragment:
+        raise ConfigurationError(problem)
+    if url.scheme == scheme and not _LOOPBACK.fullmatch(host):
+        raise ConfigurationError(
+            f"{name} would send keys to {host} in clear text: use {scheme}s:// "
+            f"({scheme}:// is for loopback)"
+        )
+    bracketed = f"[{host}]" if ":" in host else host
+    return f"{url.scheme}://{bracketed}" + (f":{port}" if port is not None else "")
+
+
+def decode_json(decoder: "msgspec.json.Decoder[T]", reply: Reply) -> T:
+    """Decode a reply's body.
+
+    Raises:
+        ProtocolError: it is not the JSON that was expected.
+    """
+    try:
+        return decoder.decode(reply.body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        why = "is not JSON" if not isinstance(error, msgspec.ValidationError) else f"{error}"
+    kind = reply.headers.get("Content-Type", "no content type")[:60]
+    raise ProtocolError(
+        f"the reply can't be understood: HTTP {reply.status}, "
+        f"{len(reply.body)} bytes of {kind}; {why}"
+    )
+
+
+def decimal(text: str | None) -> Decimal:
+    """A number that a venue wrote as text; zero for none, or for empty text.
+
+    Raises:
+        ProtocolError: it is no finite number.
+    """
+    if not text:
+        return Decimal(0)
+    try:
+        number = Decimal(text)
+    except InvalidOperation:
+        number = Decimal("NaN")
+    if not number.is_finite():
+        raise ProtocolError("the reply can't be understood: a price or quantity is no number")
+    return number
+
+
+def retry_after(reply: Reply, now_ms: int) -> float | None:
+    """How long the reply asks to wait, in seconds: RFC 9110 section 10.2.3, both forms."""
+    value = reply.headers.get("Retry-After", "").strip()
+    if value.isascii() and value.isdigit():
+        return float(value[:9])
+    try:
+        moment = parsedate_to_datetime(value).timestamp()
+    except (ValueError, TypeError, OverflowError):
+        return None
+    return max(0.0, moment - now_ms / 1000)
+
+
+def http_error(
+    reply: Reply,
+    now_ms: int,
+    *,
+    kind: type[VenueError] | None = None,
+    code: int | str | None = None,
+    reason: str = "",
+    message: str = "",
+) -> MassCancelError:
+    """The error that a reply is.
+
+    Args:
+        reply: the reply.
+        now_ms: the venue's time, for a ``Retry-After`` that names a date.
+        kind: what the venue's own code says, where it is known; it goes before the HTTP status.
+        code: the venue's code.
+        reason: the venue's short word.
+        message: the venue's sentence.
+    """
+    kind = kind or _kind_of_status(reply.status, has_code=code is not None)
+    if kind is None:
+        return ProtocolError(f"HTTP {reply.status} is no answer to a cancel or a listing")
+    return kind(code, reason, message, reply.status, retry_after=retry_after(reply, now_ms))
+
+
+_KINDS: Final[Mapping[int, type[VenueError]]] = {
+    401: AuthenticationError,
+    403: PermissionDenied,
+    408: VenueUnavailable,
+    418: RateLimited,
+    429: RateLimited,
+}
+
+
+def _kind_of_status(status: int, *, has_code: bool) -> type[VenueError] | None:
+    if status >= 500:  # noqa: PLR2004  # RFC 9110 section 15.6
+        return VenueUnavailable
+    if status in _KINDS:
+        return _KINDS[status]
+    if has_code:
+        return VenueError
+    return InvalidRequest if 400 <= status < 500 else None  # noqa: PLR2004  # RFC 9110 section 15.5

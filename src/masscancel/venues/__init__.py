@@ -1,0 +1,41 @@
+"""The venues, by name, each loaded only when it is asked for.
+
+A further venue is one file in this package and one line in ``VENUES``.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+from masscancel.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from masscancel.venue import Venue
+    from masscancel.venues.ascendex import AscendEX as AscendEX
+
+#: Name on the command line: module and class.
+VENUES: Final = {
+    "ascendex": ("masscancel.venues.ascendex", "AscendEX"),
+}
+
+
+def load(name: str) -> "type[Venue]":
+    """The class of the venue with that name.
+
+    Raises:
+        ConfigurationError: there is none; the message lists those there are.
+    """
+    try:
+        module, attribute = VENUES[name]
+    except KeyError:
+        known = ", ".join(sorted(VENUES))
+    else:
+        venue: type[Venue] = getattr(import_module(module), attribute)
+        return venue
+    raise ConfigurationError(f"no venue {name!r}; there are: {known}")
+
+
+def __getattr__(name: str) -> Any:
+    for module, attribute in VENUES.values():
+        if attribute == name:
+            return getattr(import_module(module), attribute)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
