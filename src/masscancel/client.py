@@ -1,66 +1,24 @@
-"""The client: a venue, credentials and a session pool, joined. It drives the venue's flows."""
+"""The client: a venue, credentials and a session pool, joined."""
 
 import asyncio
-import logging
 import math
-import time
-from collections.abc import Iterable, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterable
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Self, TypeVar
 
 from msgspec.structs import replace
 
 from masscancel.credentials import Credentials
-from masscancel.errors import (
-    ConfigurationError,
-    DeadlineExceeded,
-    MassCancelError,
-    NotSent,
-    NotSentInTime,
-    StampRefused,
-    TransportError,
-    UnansweredInTime,
-    VenueError,
-)
-from masscancel.models import Ack, Attempt, Fate, OpenOrder
-from masscancel.retry import Retry, RetryPolicy
-from masscancel.session import Sending, SessionPool
-from masscancel.venue import Call, Flow, Request, Venue
+from masscancel.driver import Driver, Job, Lanes
+from masscancel.errors import ConfigurationError
+from masscancel.models import Ack, OpenOrder
+from masscancel.retry import RetryPolicy
+from masscancel.session import SessionPool
+from masscancel.venue import Flow, Venue
 
 __all__ = ["Client"]
 
-log = logging.getLogger("masscancel")
-
 T = TypeVar("T")
-
-
-class Lanes:
-    """The places that bounded requests pass through: a fan-out's own, then the pool's."""
-
-    def __init__(self, *lanes: asyncio.Semaphore) -> None:
-        self._lanes = lanes
-
-    async def enter(self, deadline: float) -> bool:
-        """Wait for a place in each; false, with none held, if the deadline (loop time) comes."""
-        held = []
-        try:
-            async with asyncio.timeout_at(deadline):
-                for lane in self._lanes:
-                    await lane.acquire()
-                    held.append(lane)
-        except BaseException as stopped:
-            for lane in held:
-                lane.release()
-            if isinstance(stopped, TimeoutError):
-                return False
-            raise
-        return True
-
-    def leave(self, _: object = None) -> None:
-        """Give the places back."""
-        for lane in self._lanes:
-            lane.release()
 
 
 class Client:
@@ -132,8 +90,8 @@ class Client:
         self._entered = True
         try:
             if not self._venue.ready():
-                job = _Job("enter the account", self._deadline(self._entry_timeout))
-                self._venue = await self._drive(self._venue.prepare(), job)
+                job = Job("enter the account", self._deadline(self._entry_timeout))
+                self._venue = await self._run(self._venue.prepare(), job)
             for origin in self._origins():
                 self._pool.keep_warm(self._venue.probe(origin))
         except BaseException:
@@ -207,8 +165,8 @@ class Client:
             MassCancelError: as :meth:`cancel_all` does; nothing is changed by a listing.
         """
         what = _what("open_orders", account_category, symbol)
-        job = _Job(what, self._deadline(timeout), Lanes(self._pool.lane))
-        return await self._drive(self._venue.open_orders(account_category, symbol), job)
+        job = Job(what, self._deadline(timeout), Lanes(self._pool.lane))
+        return await self._run(self._venue.open_orders(account_category, symbol), job)
 
     async def _cancel_target(
         self,
@@ -230,233 +188,19 @@ class Client:
         deadline: float,
         lanes: Lanes | None = None,
     ) -> Ack:
-        job = _Job(_what("cancel_all", account_category, symbol), deadline, lanes)
+        job = Job(_what("cancel_all", account_category, symbol), deadline, lanes)
         flow = self._venue.cancel_all(account_category, symbol, request_id)
-        ack = await self._drive(flow, job)
+        ack = await self._run(flow, job)
         return replace(ack, attempts=job.attempts())
 
-    # Driving flows.
+    async def _run(self, flow: Flow[T], job: Job) -> T:
+        if not self._entered:
+            raise ConfigurationError(f"enter {self!r} first: async with Client(...) as client")
+        driver = Driver(self._credentials, self._venue, self._pool, self._policy)
+        return await driver.run(flow, job)
 
     def _deadline(self, timeout: float) -> float:
         return asyncio.get_running_loop().time() + check_timeout(timeout)
-
-    async def _drive(self, flow: Flow[T], job: "_Job") -> T:
-        """Run a flow to its end. Its error, if any, learns here what had been tried."""
-        try:
-            if not self._entered:
-                raise ConfigurationError(f"enter {self!r} first: async with Client(...) as client")
-            calls = next(flow)
-            while True:
-                calls = flow.send(await self._perform_all(calls, job))
-        except StopIteration as stop:
-            value: T = stop.value
-            return value
-        except MassCancelError as error:
-            context = f"{job.what} on {self._venue.name}"
-            error.describe(
-                job.attempts(), context=f"{context} [{self.label}]" if self.label else context
-            )
-            raise
-        finally:
-            flow.close()
-
-    async def _perform_all(self, calls: Sequence[Call[Any]], job: "_Job") -> Sequence[Any]:
-        if len(calls) == 1:
-            return [await self._perform(calls[0], job)]
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(self._perform(call, job)) for call in calls]
-        return [task.result() for task in tasks]
-
-    async def _perform(self, call: Call[T], job: "_Job") -> T | MassCancelError:
-        """Send one call, again if need be, until it is answered or it is clear that it won't be."""
-        loop = asyncio.get_running_loop()
-        self._pool.keep_warm(self._venue.probe(call.origin))
-        retry = Retry(
-            self._policy,
-            self._pool.budget(call.origin),
-            started=loop.time(),
-            deadline=job.deadline,
-            urgent=call.acts,
-            repeatable=call.repeatable,
-        )
-        running: dict[asyncio.Task[Any], _Try] = {}
-        errors: list[MassCancelError] = []
-        try:
-            while (now := loop.time()) < job.deadline:
-                if retry.due(now):
-                    if job.lanes is not None:
-                        await _abandon(running)  # it gives its place up to others
-                        if not await job.lanes.enter(job.deadline):
-                            break
-                    # On a fresh connection, if what there was has just failed or does not answer.
-                    lost = bool(errors) and isinstance(errors[-1], TransportError)
-                    attempt = job.open(call, fresh=lost or bool(running))
-                    task = loop.create_task(self._attempt(call, attempt))
-                    if job.lanes is not None:
-                        task.add_done_callback(job.lanes.leave)
-                    running[task] = attempt
-                elif not running and retry.next_send >= job.deadline:
-                    break
-                wait = min(retry.next_send, job.deadline) - now
-                if not running:
-                    await asyncio.sleep(wait)
-                    continue
-                done, _ = await asyncio.wait(
-                    running, timeout=wait, return_when=asyncio.FIRST_COMPLETED
-                )
-                for task in done:
-                    attempt = running.pop(task)
-                    result: T | MassCancelError = task.result()
-                    if not isinstance(result, MassCancelError):
-                        self._pool.leave_to_answer(running, job.deadline)
-                        running = {}
-                        return result
-                    errors.append(result)
-                    log.debug("%s: attempt %d: %s", job.what, retry.sends, result)
-                    again = retry.again(result, loop.time())
-                    if again and isinstance(result, StampRefused):
-                        probe = self._venue.probe(call.origin)
-                        await self._pool.measure(
-                            probe, since=attempt.stamped_at, deadline=job.deadline
-                        )
-                    if not again and not running:
-                        return _verdict(errors)
-            if running or not errors:
-                errors.append(_out_of_time(call, running.values()))
-            return _verdict(errors)
-        finally:
-            await _abandon(running)
-
-    async def _attempt(self, call: Call[Any], attempt: "_Try") -> Any:
-        """Stamp, sign, write and understand, once."""
-        credentials, pool = self._credentials, self._pool
-        request: Request | None = None
-        ordered = call.nonces_per_second > 0
-        turn = pool.turn(credentials.api_key, urgent=call.acts) if ordered else nullcontext()
-        try:
-            async with turn:
-                stamp = pool.stamp(call.origin, credentials.api_key, call.nonces_per_second)
-                request = call.sign(call, credentials, stamp)
-                attempt.written(stamp.time_ms, request.expires_at_ms)
-                reply = await pool.send(
-                    call.origin, request, max_reply=call.max_reply, sending=attempt.sending
-                )
-            value = call.decode(reply, stamp)
-        except MassCancelError as problem:
-            error = problem
-        else:
-            attempt.fate = "answered"
-            return value
-        attempt.fate = _fate(error)
-        _scrub(error, credentials, request)
-        return error
-
-
-class _Try:
-    """One attempt while it is under way."""
-
-    def __init__(self, *, acts: bool, fresh: bool) -> None:
-        self.sending = Sending(fresh=fresh)
-        self.fate: Fate = "open"
-        self.stamped_at = time.monotonic()
-        self._acts = acts
-        self._sent_at_ms: int | None = None
-        self._expires_at_ms: int | None = None
-
-    @property
-    def reached(self) -> bool:
-        """Whether it may have reached the venue."""
-        return self._sent_at_ms is not None and not self.sending.connecting
-
-    def written(self, sent_at_ms: int, expires_at_ms: int | None) -> None:
-        """It is stamped and signed, and goes to the pool."""
-        self.stamped_at = time.monotonic()
-        self._sent_at_ms = sent_at_ms
-        self._expires_at_ms = expires_at_ms
-
-    def give_up(self) -> None:
-        """Nobody waits for it any more."""
-        if self.fate == "open":
-            self.fate = "unknown" if self.reached else "not sent"
-
-    def freeze(self) -> Attempt:
-        return Attempt(
-            path="rest",
-            sent_at_ms=self._sent_at_ms or int(time.time() * 1000),
-            fate=self.fate,
-            expires_at_ms=self._expires_at_ms,
-            acts=self._acts,
-        )
-
-
-class _Job:
-    """What one public call is doing: its words for errors, its deadline, lanes and attempts."""
-
-    def __init__(self, what: str, deadline: float, lanes: Lanes | None = None) -> None:
-        self.what = what
-        self.deadline = deadline
-        self.lanes = lanes
-        self._tries: list[_Try] = []
-
-    def open(self, call: Call[Any], *, fresh: bool) -> _Try:
-        attempt = _Try(acts=call.acts, fresh=fresh)
-        self._tries.append(attempt)
-        return attempt
-
-    def attempts(self) -> tuple[Attempt, ...]:
-        return tuple(attempt.freeze() for attempt in self._tries)
-
-
-async def _abandon(running: "dict[asyncio.Task[Any], _Try]") -> None:
-    """End attempts that nobody waits for, and note what is known of them."""
-    if not running:
-        return
-    for task in running:
-        task.cancel()
-    await asyncio.wait(running)
-    for attempt in running.values():
-        attempt.give_up()
-    running.clear()
-
-
-def _fate(error: MassCancelError) -> Fate:
-    if isinstance(error, NotSent):
-        return "not sent"
-    return "unknown" if error.may_have_executed else "refused"
-
-
-def _scrub(error: MassCancelError, credentials: Credentials, request: Request | None) -> None:
-    """Take what is secret out of what a peer said, and the frames that saw it off the error."""
-    secrets = [credentials.api_secret, credentials.api_key]
-    if request is not None:
-        secrets += [value for name, value in request.headers.items() if name != "Content-Type"]
-
-    def clean(text: str) -> str:
-        for secret in secrets:
-            text = text.replace(secret, "***")
-        return text
-
-    error.args = (clean(error.message),)
-    if isinstance(error, VenueError):
-        error.reason, error.text = clean(error.reason), clean(error.text)
-    error.with_traceback(None)
-
-
-def _out_of_time(call: Call[Any], running: Iterable[_Try]) -> MassCancelError:
-    attempts = list(running)
-    if any(attempt.reached for attempt in attempts):
-        return UnansweredInTime(f"no answer from {call.origin} within the time")
-    if attempts:
-        return NotSentInTime(f"no connection to {call.origin} within the time")
-    return DeadlineExceeded("the time was up before anything could be sent")
-
-
-def _verdict(errors: Sequence[MassCancelError]) -> MassCancelError:
-    """The error that speaks for all: the last, unless it hides that an attempt may have arrived."""
-    verdict = errors[-1]
-    if isinstance(verdict, NotSent):
-        verdict = next((e for e in reversed(errors) if not isinstance(e, NotSent)), verdict)
-    return verdict
 
 
 def _what(call: str, account_category: object, symbol: object) -> str:

@@ -17,7 +17,8 @@ no answer for ``patience`` seconds  another attempt beside it; the first answer 
 ==================================  ===========================================================
 
 The wait before another attempt is drawn evenly between nothing and ``base * 2**n`` seconds, and
-never more than ``cap`` ("full jitter"). At most ``early_sends`` leave in the first ``early_window``
+never more than ``cap`` or the time that is left ("full jitter"); none follows in the last ``base``
+seconds. At most ``early_sends`` leave in the first ``early_window``
 seconds, and all sends but the first of each call share a :class:`RetryBudget` per origin. An
 attempt that could not leave before the deadline, or a ``Retry-After`` beyond it, ends the call at
 once: waiting would not help.
@@ -153,7 +154,7 @@ class Retry:
 
     def again(self, error: MassCancelError, now: float) -> bool:
         """Whether another attempt will follow this failure; sets when."""
-        wait = self._wait(error)
+        wait = self._wait(error, self._deadline - now)
         if wait is None:
             return False
         at = now + wait
@@ -162,7 +163,7 @@ class Retry:
         self.next_send = at
         return self.next_send < self._deadline
 
-    def _wait(self, error: MassCancelError) -> float | None:
+    def _wait(self, error: MassCancelError, left: float) -> float | None:
         if isinstance(error, StampRefused):
             self._stamp_refusals += 1
             return 0.0 if self._stamp_refusals <= self._policy.stamp_refusals else None
@@ -172,8 +173,10 @@ class Retry:
         if not (unknown or isinstance(error, NotSent | RateLimited)):
             return None
         policy = self._policy
+        if left < policy.base:
+            return None
         base = policy.rate_limited_base if isinstance(error, RateLimited) else policy.base
-        wait = self._draw() * min(policy.cap, base * _doubled(self.sends - 1))
+        wait = self._draw() * min(policy.cap, left, base * _doubled(self.sends - 1))
         asked = error.retry_after if isinstance(error, VenueError) else None
         return wait if asked is None else max(wait, asked)
 

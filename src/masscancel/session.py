@@ -300,19 +300,20 @@ class SessionPool:
         self._warm_interval = warm_interval
         self._connect_timeout = connect_timeout
         self._ssl_context = ssl_context
+        self._connections = connections
         self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        if self.is_open:
+            raise ConfigurationError("the session pool is open already")
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._keepers: dict[str, asyncio.Task[None]] = {}
+        self._keepers: set[str] = set()
         self._measuring: dict[str, asyncio.Task[None]] = {}
         self._clocks: defaultdict[str, Clock] = defaultdict(Clock)
         self._turns: defaultdict[str, Turns] = defaultdict(Turns)
         self._budgets: defaultdict[str, RetryBudget] = defaultdict(RetryBudget)
         #: What bounds the requests in flight.
-        self.lane = asyncio.Semaphore(connections)
-
-    async def __aenter__(self) -> Self:
-        if self._session is not None:
-            raise ConfigurationError("the session pool is open already")
+        self.lane = asyncio.Semaphore(self._connections)
         connector = _Connector(
             limit=0,
             keepalive_timeout=_KEEPALIVE,
@@ -347,13 +348,14 @@ class SessionPool:
 
     async def close(self) -> None:
         """End what runs in the background, then close the connections. Idempotent."""
+        if self._session is None:
+            return
         tasks = [*self._tasks]
         for task in tasks:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
-        if self._session is not None:
-            await self._session.close()
+        await self._session.close()
 
     # What a client needs beside sending.
 
@@ -384,12 +386,15 @@ class SessionPool:
 
     # Clocks and warmth.
 
+    def keeps_warm(self, origin: str) -> bool:
+        """Whether connections to the origin are kept warm, or none are to be."""
+        return origin in self._keepers or not self._warm
+
     def keep_warm(self, probe: Probe) -> None:
         """Open connections to the origin in the background, keep them warm, read its clock."""
-        if probe.origin not in self._keepers and self._warm:
-            task = asyncio.create_task(self._keep_warm(probe))
-            self._keepers[probe.origin] = task
-            self._keep(task)
+        if not self.keeps_warm(probe.origin):
+            self._keepers.add(probe.origin)
+            self._keep(asyncio.create_task(self._keep_warm(probe)))
 
     async def _keep_warm(self, probe: Probe) -> None:
         cold = True
@@ -407,7 +412,7 @@ class SessionPool:
         before = time.time() * 1000
         try:
             async with asyncio.timeout(self._connect_timeout):
-                reply = await self.send(probe.origin, probe.request(), sending=sending)
+                reply = await self.send(probe.origin, probe.request(int(before)), sending=sending)
             venue_ms = probe.decode(reply)
         except (MassCancelError, TimeoutError) as error:
             log.debug("%s does not tell the time: %s", probe.origin, error)

@@ -148,7 +148,7 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         origin: scheme, host and port.
-        path: the path with its query.
+        path: the path with its query; ``{now_ms}`` in it stands for this machine's time.
         decode: from the reply to the venue's time, ms since the epoch.
     """
 
@@ -156,9 +156,9 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True):
     path: str
     decode: Callable[[Reply], int]
 
-    def request(self) -> Request:
+    def request(self, now_ms: int) -> Request:
         """The request itself."""
-        return Request("GET", self.path, {})
+        return Request("GET", self.path.replace("{now_ms}", str(now_ms)), {})
 
 
 #: Yields calls that may be in flight together, is sent one result each, returns a value or raises.

@@ -162,7 +162,8 @@ class AscendEX(msgspec.Struct, frozen=True, kw_only=True):
 
     def probe(self, origin: str) -> Probe:
         """``GET /api/pro/v1/exchange-info``."""
-        return Probe(origin=origin, path="/api/pro/v1/exchange-info", decode=decode_clock)
+        path = "/api/pro/v1/exchange-info?requestTime={now_ms}"
+        return Probe(origin=origin, path=path, decode=decode_clock)
 
     def cancel_all(
         self, account_category: str, symbol: str | None, request_id: str | None
@@ -198,7 +199,10 @@ class AscendEX(msgspec.Struct, frozen=True, kw_only=True):
         return one((yield [self._call("GET", path, api_path, decode, max_reply=LISTING)]))
 
     def switch(
-        self, account_category: str, symbol: str | None, timeout_ms: int
+        self,
+        account_category: str,
+        symbol: str | None,
+        timeout_ms: int,  # noqa: ARG002  # what it would be does not matter
     ) -> Flow[int | None]:
         """The venue has no dead man's switch.
 

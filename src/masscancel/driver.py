@@ -1,0 +1,349 @@
+"""The driver: takes a venue's flow to its end, one signed attempt after, or beside, another."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Coroutine, Iterable, Sequence
+from contextlib import nullcontext
+from typing import Any, Final, TypeVar
+
+from masscancel.credentials import Credentials
+from masscancel.errors import (
+    DeadlineExceeded,
+    MassCancelError,
+    NotSent,
+    NotSentInTime,
+    StampRefused,
+    TransportError,
+    UnansweredInTime,
+    VenueError,
+)
+from masscancel.models import Attempt, Fate
+from masscancel.retry import Retry, RetryPolicy
+from masscancel.session import Sending, SessionPool
+from masscancel.venue import Call, Flow, Request, Venue
+
+__all__ = ["Driver", "Job", "Lanes"]
+
+log = logging.getLogger("masscancel")
+
+T = TypeVar("T")
+
+_NO_TURN: Final = nullcontext()
+
+
+class Lanes:
+    """The places that bounded requests pass through: a fan-out's own, then the pool's."""
+
+    def __init__(self, *lanes: asyncio.Semaphore) -> None:
+        self._lanes = lanes
+
+    async def enter(self, deadline: float) -> bool:
+        """Wait for a place in each; false, with none held, if the deadline (loop time) comes."""
+        held = []
+        try:
+            async with asyncio.timeout_at(deadline):
+                for lane in self._lanes:
+                    await lane.acquire()
+                    held.append(lane)
+        except BaseException as stopped:
+            for lane in held:
+                lane.release()
+            if isinstance(stopped, TimeoutError):
+                return False
+            raise
+        return True
+
+    def leave(self, _: object = None) -> None:
+        """Give the places back."""
+        for lane in self._lanes:
+            lane.release()
+
+
+class Job:
+    """What one public call is doing.
+
+    Args:
+        what: its words for errors, such as ``cancel_all cash``.
+        deadline: when its time is up, in the loop's time.
+        lanes: where its requests wait for their turn; ``None`` if they never queue.
+    """
+
+    def __init__(self, what: str, deadline: float, lanes: Lanes | None = None) -> None:
+        self.what = what
+        self.deadline = deadline
+        self.lanes = lanes
+        self._tries: list[_Try] = []
+
+    def open(self, call: Call[Any], *, fresh: bool) -> "_Try":
+        """Begin an attempt, on a fresh connection if asked for."""
+        attempt = _Try(acts=call.acts, fresh=fresh)
+        self._tries.append(attempt)
+        return attempt
+
+    def attempts(self) -> tuple[Attempt, ...]:
+        """What has been tried so far, oldest first."""
+        return tuple(attempt.freeze() for attempt in self._tries)
+
+
+class Driver:
+    """Drives flows for one account.
+
+    Args:
+        credentials: what to sign with.
+        venue: whose flows these are.
+        pool: where to send.
+        policy: how persistent to be.
+    """
+
+    def __init__(
+        self, credentials: Credentials, venue: Venue, pool: SessionPool, policy: RetryPolicy
+    ) -> None:
+        self._credentials = credentials
+        self._venue = venue
+        self._pool = pool
+        self._policy = policy
+
+    async def run(self, flow: Flow[T], job: Job) -> T:
+        """Take a flow to its end. Its error, if any, learns here what had been tried."""
+        try:
+            calls = next(flow)
+            while True:
+                calls = flow.send(await self._perform_all(calls, job))
+        except StopIteration as stop:
+            value: T = stop.value
+            return value
+        except MassCancelError as error:
+            label = self._credentials.label
+            context = f"{job.what} on {self._venue.name}" + (f" [{label}]" if label else "")
+            error.describe(job.attempts(), context=context)
+            raise
+        finally:
+            flow.close()
+
+    async def _perform_all(self, calls: Sequence[Call[Any]], job: Job) -> Sequence[Any]:
+        if len(calls) == 1:
+            return [await self._perform(calls[0], job)]
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(self._perform(call, job)) for call in calls]
+        return [task.result() for task in tasks]
+
+    async def _perform(self, call: Call[Any], job: Job) -> Any:
+        """Send one call, again if need be, until it is answered or it is clear that it won't be.
+
+        Returns its value or its final error.
+        """
+        loop = asyncio.get_running_loop()
+        if not self._pool.keeps_warm(call.origin):
+            self._pool.keep_warm(self._venue.probe(call.origin))
+        retry = Retry(
+            self._policy,
+            self._pool.budget(call.origin),
+            started=loop.time(),
+            deadline=job.deadline,
+            urgent=call.acts,
+            repeatable=call.repeatable,
+        )
+        race = _Race(loop)
+        errors: list[MassCancelError] = []
+        try:
+            while (now := loop.time()) < job.deadline:
+                if retry.due(now):
+                    if job.lanes is not None:
+                        await race.abandon()  # it gives its place up to others
+                        if not await job.lanes.enter(job.deadline):
+                            break
+                    # On a fresh connection, if what there was has just failed or does not answer.
+                    lost = bool(errors) and isinstance(errors[-1], TransportError)
+                    attempt = job.open(call, fresh=lost or bool(race.running))
+                    race.start(attempt, self._attempt(call, attempt, race), job.lanes)
+                elif not race.running and retry.next_send >= job.deadline:
+                    break
+                for attempt, result in await race.wait(min(retry.next_send, job.deadline)):
+                    if not isinstance(result, MassCancelError):
+                        self._pool.leave_to_answer(race.leave(), job.deadline)
+                        return result
+                    errors.append(result)
+                    log.debug("%s: attempt %d: %s", job.what, retry.sends, result)
+                    again = retry.again(result, loop.time())
+                    if again and isinstance(result, StampRefused):
+                        await self._pool.measure(
+                            self._venue.probe(call.origin),
+                            since=attempt.stamped_at,
+                            deadline=job.deadline,
+                        )
+                    if not again and not race.running:
+                        return _verdict(errors)
+            if race.running or not errors:
+                errors.append(_out_of_time(call, race.running))
+            return _verdict(errors)
+        finally:
+            await race.abandon()
+
+    async def _attempt(self, call: Call[Any], attempt: "_Try", race: "_Race") -> None:
+        """Stamp, sign, write and understand, once; report the value or the error."""
+        credentials, pool = self._credentials, self._pool
+        request: Request | None = None
+        ordered = call.nonces_per_second > 0
+        turn = pool.turn(credentials.api_key, urgent=call.acts) if ordered else _NO_TURN
+        try:
+            async with turn:
+                stamp = pool.stamp(call.origin, credentials.api_key, call.nonces_per_second)
+                request = call.sign(call, credentials, stamp)
+                attempt.written(stamp.time_ms, request.expires_at_ms)
+                reply = await pool.send(
+                    call.origin, request, max_reply=call.max_reply, sending=attempt.sending
+                )
+            value = call.decode(reply, stamp)
+        except MassCancelError as problem:
+            error = problem
+        else:
+            attempt.fate = "answered"
+            race.report(attempt, value)
+            return
+        attempt.fate = _fate(error)
+        _scrub(error, credentials, request)
+        race.report(attempt, error)
+
+
+class _Race:
+    """The attempts of one call that are under way, side by side."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._bell: asyncio.Future[None] | None = None
+        self._ended: list[tuple[_Try, Any]] = []
+        self._crash: BaseException | None = None
+        self.running: dict[_Try, asyncio.Task[None]] = {}
+
+    def start(
+        self, attempt: "_Try", running: Coroutine[Any, Any, None], lanes: Lanes | None
+    ) -> None:
+        """Start an attempt; it leaves the lanes whenever it ends."""
+        task = self._loop.create_task(running)
+        task.add_done_callback(self._done)
+        if lanes is not None:
+            task.add_done_callback(lanes.leave)
+        self.running[attempt] = task
+
+    def report(self, attempt: "_Try", result: Any) -> None:
+        """An attempt ended with a value or an error of ours."""
+        self.running.pop(attempt, None)
+        self._ended.append((attempt, result))
+        self._ring()
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (crash := task.exception()) is not None:
+            self._crash = crash
+            self._ring()
+
+    def _ring(self) -> None:
+        if self._bell is not None and not self._bell.done():
+            self._bell.set_result(None)
+
+    async def wait(self, until: float) -> Sequence[tuple["_Try", Any]]:
+        """Wait until an attempt ends or the time (loop's) comes; returns those that ended."""
+        if not self._ended and self._crash is None:
+            self._bell = self._loop.create_future()
+            timer = self._loop.call_at(until, self._ring)
+            try:
+                await self._bell
+            finally:
+                timer.cancel()
+        if self._crash is not None:
+            raise self._crash
+        ended, self._ended = self._ended, []
+        return ended
+
+    def leave(self) -> Iterable[asyncio.Task[None]]:
+        """Let go of what still runs: somebody else will see to its end."""
+        tasks = [*self.running.values()]
+        self.running.clear()
+        return tasks
+
+    async def abandon(self) -> None:
+        """End what still runs, and note what is known of it."""
+        if not self.running:
+            return
+        for attempt, task in self.running.items():
+            attempt.give_up()
+            task.cancel()
+        await asyncio.wait(self.leave())
+
+
+class _Try:
+    """One attempt while it is under way."""
+
+    def __init__(self, *, acts: bool, fresh: bool) -> None:
+        self.sending = Sending(fresh=fresh)
+        self.fate: Fate = "open"
+        self.stamped_at = 0.0
+        self._acts = acts
+        self._sent_at_ms: int | None = None
+        self._expires_at_ms: int | None = None
+
+    @property
+    def reached(self) -> bool:
+        """Whether it may have reached the venue."""
+        return self._sent_at_ms is not None and not self.sending.connecting
+
+    def written(self, sent_at_ms: int, expires_at_ms: int | None) -> None:
+        """It is stamped and signed, and goes to the pool."""
+        self.stamped_at = time.monotonic()
+        self._sent_at_ms = sent_at_ms
+        self._expires_at_ms = expires_at_ms
+
+    def give_up(self) -> None:
+        """Nobody waits for it any more."""
+        if self.fate == "open":
+            self.fate = "unknown" if self.reached else "not sent"
+
+    def freeze(self) -> Attempt:
+        """What is known of it now."""
+        return Attempt(
+            path="rest",
+            sent_at_ms=self._sent_at_ms or int(time.time() * 1000),
+            fate=self.fate,
+            expires_at_ms=self._expires_at_ms,
+            acts=self._acts,
+        )
+
+
+def _fate(error: MassCancelError) -> Fate:
+    if isinstance(error, NotSent):
+        return "not sent"
+    return "unknown" if error.may_have_executed else "refused"
+
+
+def _scrub(error: MassCancelError, credentials: Credentials, request: Request | None) -> None:
+    """Take what is secret out of what a peer said, and the frames that saw it off the error."""
+    secrets = [credentials.api_secret, credentials.api_key]
+    if request is not None:
+        secrets += [value for name, value in request.headers.items() if name != "Content-Type"]
+
+    def clean(text: str) -> str:
+        for secret in secrets:
+            text = text.replace(secret, "***")
+        return text
+
+    error.args = (clean(error.message),)
+    if isinstance(error, VenueError):
+        error.reason, error.text = clean(error.reason), clean(error.text)
+    error.with_traceback(None)
+
+
+def _out_of_time(call: Call[Any], running: Iterable[_Try]) -> MassCancelError:
+    attempts = list(running)
+    if any(attempt.reached for attempt in attempts):
+        return UnansweredInTime(f"no answer from {call.origin} within the time")
+    if attempts:
+        return NotSentInTime(f"no connection to {call.origin} within the time")
+    return DeadlineExceeded("the time was up before anything could be sent")
+
+
+def _verdict(errors: Sequence[MassCancelError]) -> MassCancelError:
+    """The error that speaks for all: the last, unless it hides that an attempt may have arrived."""
+    verdict = errors[-1]
+    if isinstance(verdict, NotSent):
+        verdict = next((e for e in reversed(errors) if not isinstance(e, NotSent)), verdict)
+    return verdict

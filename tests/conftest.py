@@ -1,0 +1,46 @@
+"""What the tests share: the settings of hypothesis, a patch for aioresponses, fixtures."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+import aioresponses.core
+import pytest_asyncio
+from hypothesis import settings
+
+from masscancel.sim import SimulatedExchange
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+# A red run can be repeated; `pytest --hypothesis-profile=explore` looks further afield.
+settings.register_profile("repeatable", deadline=None, derandomize=True)
+settings.register_profile("explore", deadline=None, max_examples=2000)
+settings.load_profile("repeatable")
+
+
+class _Written:
+    """Stands for a request that has been written whole."""
+
+    output_size = 0
+
+
+class _Response(aiohttp.ClientResponse):
+    """A response that can be made as aioresponses makes them, without a `stream_writer`."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs.setdefault("stream_writer", _Written())
+        super().__init__(*args, **kwargs)
+
+
+# aioresponses 0.7.9 does not know the argument, which aiohttp requires since 3.14 (its issue 289).
+# To be deleted when a release does.
+aioresponses.core.ClientResponse = _Response  # type: ignore[misc]  # a class is replaced on purpose
+
+
+@pytest_asyncio.fixture
+async def exchange() -> AsyncIterator[SimulatedExchange]:
+    """A simulated exchange that listens on loopback."""
+    async with SimulatedExchange() as running:
+        yield running

@@ -1,0 +1,85 @@
+"""What several test files use: clients of a simulated exchange, and what such a test looks for."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from masscancel import AscendEX, Client, Credentials, SessionPool
+from masscancel.sim import Account, SimulatedExchange
+
+SECRETS = ("a-secret-of-the-tests", "a-key-of-the-tests")
+
+
+def account_of(exchange: SimulatedExchange, number: int = 0) -> Account:
+    """An account with a book of its own: two symbols in each category."""
+    account = exchange.add_account(f"{SECRETS[1]}-{number}", f"{SECRETS[0]}-{number}", group=number)
+    for category, symbols in (
+        ("cash", ("BTC/USDT", "ETH/USDT")),
+        ("margin", ("BTC/USDT", "ETH/USDT")),
+        ("futures", ("BTC-PERP", "ETH-PERP")),
+    ):
+        for symbol in symbols:
+            exchange.place(account, category, symbol)
+    return account
+
+
+def venue_of(exchange: SimulatedExchange, group: int | None = None) -> AscendEX:
+    """Where the exchange listens."""
+    return AscendEX(rest_url=exchange.rest_url, stream_url=exchange.stream_url, account_group=group)
+
+
+def client_of(
+    exchange: SimulatedExchange, account: Account, *, discover: bool = False, **options: Any
+) -> Client:
+    """A client of the account, not entered yet; it asks for its group if told to discover."""
+    return Client(
+        Credentials(account.api_key, account.api_secret, label=f"group-{account.group}"),
+        venue=venue_of(exchange, None if discover else account.group),
+        **options,
+    )
+
+
+def cold_pool(**options: Any) -> SessionPool:
+    """A pool that opens no connection by itself, so that a test sees every one."""
+    return SessionPool(warm=0, **options)
+
+
+@asynccontextmanager
+async def raw_server(
+    answer: Callable[[bytes, asyncio.StreamWriter], Any],
+) -> AsyncIterator[str]:
+    """A server that hands each request's bytes to ``answer``; yields its address.
+
+    ``answer`` may be a plain function or a coroutine function; it writes what it likes.
+    """
+    tasks: set[asyncio.Task[Any]] = set()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        tasks.add(task)
+        try:
+            while head := await reader.readuntil(b"\r\n\r\n"):
+                length = head.lower().partition(b"content-length:")[2].split(b"\r\n")[0].strip()
+                body = await reader.readexactly(int(length or 0))
+                result = answer(head + body, writer)
+                if asyncio.iscoroutine(result):
+                    await result
+        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
+            pass
+        finally:
+            writer.close()
+            tasks.discard(task)
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    host, port = server.sockets[0].getsockname()[:2]
+    try:
+        yield f"{host}:{port}"
+    finally:
+        server.close()
+        for task in [*tasks]:
+            task.cancel()
+        if tasks:
+            await asyncio.wait([*tasks])
+        await server.wait_closed()
