@@ -289,7 +289,7 @@ async def test_lost_reply_is_sent_again_signed_anew(
 
 
 async def test_exactly_one_write_per_attempt(exchange: SimulatedExchange) -> None:
-    """The resend of aiohttp stays off: the exchange sees as many requests as there were attempts."""
+    """The resend of aiohttp stays off: as many requests arrive as there were attempts."""
     account = account_of(exchange)
     async with cold_pool() as pool, client_of(exchange, account, pool=pool) as client:
         await client.cancel_all("cash")  # so that the next is on a reused connection

@@ -68,9 +68,10 @@ async def test_one_hangs_one_is_refused_198_are_good(exchange: SimulatedExchange
     exchange.faults.add(Hang(), operation="cancel-all", api_key="key-3", nth=1)
     async with AsyncExitStack() as stack:
         pool = await stack.enter_async_context(cold_pool())
-        clients = []
-        for account in accounts:
-            clients.append(await stack.enter_async_context(client_of(exchange, account, pool=pool)))
+        clients = [
+            await stack.enter_async_context(client_of(exchange, account, pool=pool))
+            for account in accounts
+        ]
         liar = Client(Credentials("key-5", "wrong"), venue=clients[5].venue, pool=pool)
         await stack.enter_async_context(liar)
         targets = Target.product(clients, ["cash"], symbols)
@@ -157,7 +158,6 @@ async def test_concurrency_bounds_requests_in_flight(exchange: SimulatedExchange
         targets = Target.product([client], ["cash"], [f"S{n}/USDT" for n in range(20)])
         running = asyncio.create_task(cancel_many(targets, concurrency=4))
         for done in range(0, 20, 4):
-            await exchange.until(lambda done=done: len(exchange.requests) >= done + 4)
             await exchange.until(lambda: len(exchange.waiting) == 4)
             assert len(exchange.requests) == done + 4
             exchange.release("all")

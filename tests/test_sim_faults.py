@@ -1,4 +1,4 @@
-"""Scripted faults of the simulated exchange: the plan, purely, and each of them on a real socket."""
+"""Scripted faults of the simulated exchange: the plan, purely, and each fault on a real socket."""
 
 from __future__ import annotations
 
@@ -209,8 +209,7 @@ async def test_closing_ends_a_hung_request_at_once(wire: Wire) -> None:
     """A hung request never answers; the close of the exchange is what ends it."""
     wire.exchange.faults.add(Hang(executed=True))
     task = asyncio.create_task(wire.cancel())
-    while not wire.exchange.waiting:
-        await asyncio.sleep(0)
+    await wire.exchange.until(lambda: wire.exchange.waiting)
     assert wire.exchange.requests[0].answer == "open"
     assert wire.left == 0
     async with asyncio.timeout(10):
@@ -227,18 +226,15 @@ async def test_a_held_request_is_executed_when_released_even_if_its_client_has_g
     """What was given up may be carried out later."""
     wire.exchange.faults.add(Hold("late"))
     task = asyncio.create_task(wire.cancel())
-    while not wire.exchange.waiting:
-        await asyncio.sleep(0)
+    await wire.exchange.until(lambda: wire.exchange.waiting)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
     assert wire.left == 1
-    while wire.exchange.connections:
-        await asyncio.sleep(0)
+    await wire.exchange.until(lambda: not wire.exchange.connections)
     assert wire.exchange.release("other") == 0
     assert wire.exchange.release("late") == 1
-    while wire.exchange.requests[0].answer == "open":
-        await asyncio.sleep(0)
+    await wire.exchange.until(lambda: wire.exchange.requests[0].answer != "open")
     assert wire.exchange.requests[0].answer == "client gone"
     assert wire.left == 0
 
@@ -251,8 +247,7 @@ async def test_closing_ends_what_is_held_up_without_executing(
     """Neither a hold nor a delay outlives the exchange."""
     wire.exchange.faults.add(action)
     task = asyncio.create_task(wire.cancel())
-    while not wire.exchange.waiting:
-        await asyncio.sleep(0)
+    await wire.exchange.until(lambda: wire.exchange.waiting)
     await wire.exchange.close()
     with pytest.raises(aiohttp.ClientConnectionError):
         await task
@@ -319,8 +314,7 @@ async def test_a_reply_can_trickle_forever(wire: Wire) -> None:
             if way_out == "exchange":
                 await wire.exchange.close()
             response.close()
-        while wire.exchange.requests[-1].answer == "open":
-            await asyncio.sleep(0)
+        await wire.exchange.until(lambda: wire.exchange.requests[-1].answer != "open")
     assert [r.answer for r in wire.exchange.requests] == ["trickled", "trickled"]
 
 

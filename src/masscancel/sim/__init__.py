@@ -7,26 +7,33 @@ signatures are checked by code of its own. `SimulatedExchange` is where to start
 from __future__ import annotations
 
 from masscancel.sim.ascendex import AscendEXDialect
-from masscancel.sim.dialect import Dialect, Reply, Request, Route, StreamRoute
+from masscancel.sim.dialect import Dialect, Moment, Reply, Request, Route, Session, StreamRoute
 from masscancel.sim.engine import Engine
 from masscancel.sim.faults import (
+    Action,
     Answer,
     Delay,
+    Disconnected,
     Drop,
+    DuplicateAck,
     DuplicateReply,
     EffectDelay,
     Fault,
     FaultPlan,
+    ForeignId,
     GzipBomb,
     Hang,
     Hold,
     HugeBody,
+    Ignore,
+    LateAck,
     Redirect,
     Skew,
     Trickle,
     Truncate,
     TwoContentLengths,
     Unsolicited,
+    WithoutId,
 )
 from masscancel.sim.orders import (
     HELD,
@@ -39,27 +46,35 @@ from masscancel.sim.orders import (
     Status,
     What,
 )
-from masscancel.sim.server import Received, SimulatedExchange
+from masscancel.sim.records import Received
+from masscancel.sim.server import SimulatedExchange
 
 __all__ = [
     "HELD",
     "Account",
+    "Action",
     "Answer",
     "AscendEXDialect",
     "CancelAll",
     "Delay",
     "Dialect",
+    "Disconnected",
     "Drop",
+    "DuplicateAck",
     "DuplicateReply",
     "EffectDelay",
     "Engine",
     "Fault",
     "FaultPlan",
+    "ForeignId",
     "GzipBomb",
     "Hang",
     "Hold",
     "HugeBody",
+    "Ignore",
+    "LateAck",
     "LogRecord",
+    "Moment",
     "OnCancel",
     "Order",
     "Received",
@@ -68,6 +83,7 @@ __all__ = [
     "Request",
     "Route",
     "Script",
+    "Session",
     "SimulatedExchange",
     "Skew",
     "Status",
@@ -77,4 +93,5 @@ __all__ = [
     "TwoContentLengths",
     "Unsolicited",
     "What",
+    "WithoutId",
 ]

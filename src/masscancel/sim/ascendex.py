@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
 
+from masscancel.sim.ascendex_stream import AscendEXSession, StreamRules
 from masscancel.sim.ascendex_wire import (
     Refusal,
     authenticate,
+    check_group,
+    check_permission,
     checked_id,
     checked_symbol,
     checked_time,
@@ -59,7 +62,8 @@ class AscendEXDialect:
     Ack as it was seen live, with an empty `orderType`; else as the documents have it.
     `documented_futures` makes the futures Ack the documents' bare `{"code":0}`; else as it was seen
     live, without status and timestamp. `window_ms` is how far a timestamp may be from the venue's
-    clock, either way. Errors arrive with the HTTP status `error_status`.
+    clock, either way. Errors arrive with the HTTP status `error_status`. `greeting`, `echo` and
+    `quiet_ms` are those of `StreamRules`.
     """
 
     name: Final = "ascendex"
@@ -73,12 +77,22 @@ class AscendEXDialect:
         documented_futures: bool = False,
         window_ms: int = 30_000,
         error_status: int = 200,
+        greeting: Literal["op", "m"] = "op",
+        echo: Literal["message", "args"] = "message",
+        quiet_ms: int = 30_000,
     ) -> None:
         self.symbols = None if symbols is None else frozenset(symbols)
         self.live_acks = live_acks
         self.documented_futures = documented_futures
         self.window_ms = window_ms
         self.error_status = error_status
+        self.stream_rules = StreamRules(
+            symbols=self.symbols,
+            window_ms=window_ms,
+            greeting=greeting,
+            echo=echo,
+            quiet_ms=quiet_ms,
+        )
 
     # --- the dialect ----------------------------------------------------------------------------
 
@@ -106,8 +120,15 @@ class AscendEXDialect:
         return routes
 
     def stream_routes(self) -> list[StreamRoute]:
-        """Offer the websockets."""
-        return []
+        """Offer the websockets: one for cash and margin, one for futures."""
+        return [
+            StreamRoute(
+                f"/{{group}}/api/pro/{version}/stream",
+                "stream",
+                partial(self._open_stream, version),
+            )
+            for version in ("v1", "v2")
+        ]
 
     def api_key(self, request: Request) -> str:
         """Tell the key that the request claims."""
@@ -147,13 +168,7 @@ class AscendEXDialect:
             self._let_in(account, request, category)
             return json_reply({"code": 0} | action(_Call(engine, request, account, category)))
         except Refusal as refusal:
-            envelope = {
-                "code": refusal.code,
-                "reason": refusal.reason,
-                "message": refusal.message,
-                "status": "Err",
-                "action": operation,
-            }
+            envelope = _simple_error(refusal) | {"status": "Err", "action": operation}
             return json_reply(envelope | about, self.error_status)
 
     def _account(self, engine: Engine, request: Request, api_path: str) -> Account:
@@ -164,20 +179,33 @@ class AscendEXDialect:
             timestamp=headers.get("x-auth-timestamp"),
             signed=headers.get("x-auth-signature"),
             api_path=api_path,
-            venue_ms=request.venue_ms,
+            venue_ms=request.moment.venue_ms,
             window_ms=self.window_ms,
         )
 
+    def _open_stream(
+        self, version: str, engine: Engine, request: Request
+    ) -> AscendEXSession | Reply:
+        futures = version == "v2"
+        group = request.params["group"]
+        account = None
+        if "x-auth-key" in request.headers:  # else the login may follow as a message
+            try:
+                account = self._account(engine, request, "v2/stream" if futures else "stream")
+                check_group(account, group)
+            except Refusal as refusal:
+                return json_reply(_simple_error(refusal), 401)
+        return AscendEXSession(
+            engine, self.stream_rules, futures=futures, group=group, account=account
+        )
+
     def _let_in(self, account: Account, request: Request, category: str) -> None:
-        if request.params["group"] != str(account.group):
-            raise Refusal(200003, "Account group does not match")
+        check_group(account, request.params["group"])
         if "category" in request.params and category not in _V1_CATEGORIES:
             raise Refusal(100006, f"Invalid account category: {category}")
         if category not in account.ids:
             raise Refusal(200004, f"No {category} account")
-        needed = "view" if request.method == "GET" else "trade"
-        if needed not in account.permissions:
-            raise Refusal(200015, f"No {needed} permission")
+        check_permission(account, "view" if request.method == "GET" else "trade")
 
     # --- orders ---------------------------------------------------------------------------------
 
@@ -191,8 +219,8 @@ class AscendEXDialect:
             call.account,
             call.category,
             symbol,
-            now_ms=call.request.now_ms,
-            effect_delay_ms=call.request.effect_delay_ms,
+            now_ms=call.request.moment.now_ms,
+            effect_delay_ms=call.request.moment.effect_delay_ms,
             request_id=request_id,
         )
         if not call.futures:
@@ -240,7 +268,7 @@ class AscendEXDialect:
         if side not in ("buy", "sell"):
             raise Refusal(300003, f"Invalid side: {body.get('side')}")
         market = order_type == "market"
-        now_ms = call.request.now_ms
+        now_ms = call.request.moment.now_ms
         order = call.engine.place(
             call.account,
             call.category,
@@ -288,8 +316,8 @@ class AscendEXDialect:
             or order.symbol != symbol
             or not call.engine.cancel(
                 order_id,
-                now_ms=call.request.now_ms,
-                effect_delay_ms=call.request.effect_delay_ms,
+                now_ms=call.request.moment.now_ms,
+                effect_delay_ms=call.request.moment.effect_delay_ms,
                 request_id=request_id,
             )
         ):
@@ -305,7 +333,7 @@ class AscendEXDialect:
 
     def _body(self, call: _Call) -> dict[str, Any]:
         body = json_object(call.request.body)
-        checked_time(body.get("time"), call.request.venue_ms, self.window_ms)
+        checked_time(body.get("time"), call.request.moment.venue_ms, self.window_ms)
         return body
 
     def _known(self, call: _Call, order_id: str) -> Order | None:
@@ -316,7 +344,7 @@ class AscendEXDialect:
         return order if order.status.is_open or order.status.is_final else None
 
     def _row(self, call: _Call, order: Order) -> dict[str, Any]:
-        return (futures_row if call.futures else order_row)(order, call.request.skew_ms)
+        return (futures_row if call.futures else order_row)(order, call.request.moment.skew_ms)
 
     def _done(self, call: _Call, status: str, info: dict[str, Any]) -> dict[str, Any]:
         data = {"ac": call.category.upper(), "accountId": call.account_id, "action": "place-order"}
@@ -341,7 +369,7 @@ class AscendEXDialect:
                     "orderId": order_id,
                     "orderType": order_type,
                     "symbol": symbol,
-                    "timestamp": call.request.venue_ms,
+                    "timestamp": call.request.moment.venue_ms,
                 },
                 "status": "Ack",
             }
@@ -378,8 +406,8 @@ class AscendEXDialect:
                 {"code": 100006, "reason": "INVALID_ARGUMENT", "message": message},
                 self.error_status,
             )
-        times = {"requestTimeEcho": int(asked), "requestReceiveAt": request.venue_ms}
-        latency = request.venue_ms - int(asked)
+        times = {"requestTimeEcho": int(asked), "requestReceiveAt": request.moment.venue_ms}
+        latency = request.moment.venue_ms - int(asked)
         return json_reply({"code": 0, "data": times | {"latency": latency}})
 
     def _limits(self, _engine: Engine, request: Request) -> Reply:
@@ -397,3 +425,7 @@ class AscendEXDialect:
             },
         }
         return json_reply({"code": 0, "data": {"ip": request.remote, "webSocket": web_socket}})
+
+
+def _simple_error(refusal: Refusal) -> dict[str, Any]:
+    return {"code": refusal.code, "reason": refusal.reason, "message": refusal.message}

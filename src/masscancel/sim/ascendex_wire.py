@@ -40,6 +40,7 @@ REASONS: Final[Mapping[int, str]] = {
     300003: "INVALID_SIDE",
     300005: "INVALID_TYPE",
     300006: "INVALID_ORDER_ID",
+    300012: "INVALID_PRODUCT",
     300019: "INVALID_CANCEL",  # the documents give its messages, not its name
 }
 
@@ -94,6 +95,18 @@ def authenticate(
     if not hmac.compare_digest(signed.encode(), expected.encode()):
         raise Refusal(200001, "Signature does not match")
     return account
+
+
+def check_group(account: Account, group: str) -> None:
+    """Check the account group of a path (`Refusal`)."""
+    if group != str(account.group):
+        raise Refusal(200003, "Account group does not match")
+
+
+def check_permission(account: Account, needed: str) -> None:
+    """Check that a key may do what is `needed`, "view" or "trade" (`Refusal`)."""
+    if needed not in account.permissions:
+        raise Refusal(200015, f"No {needed} permission")
 
 
 def json_object(body: bytes) -> dict[str, Any]:

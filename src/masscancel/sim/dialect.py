@@ -24,13 +24,28 @@ if TYPE_CHECKING:
 JSON_HEADERS: Final = (("Content-Type", "application/json; charset=utf-8"),)
 
 
+class Moment(msgspec.Struct, frozen=True, kw_only=True):
+    """When a request is carried out, and how.
+
+    `now_ms` is the engine's time, and the venue's own clock is `skew_ms` ahead of it.
+    `effect_delay_ms` is handed to the engine with a cancel (None: the engine's default).
+    """
+
+    now_ms: int = 0
+    skew_ms: int = 0
+    effect_delay_ms: int | None = None
+
+    @property
+    def venue_ms(self) -> int:
+        """The time by the venue's own clock, in ms."""
+        return self.now_ms + self.skew_ms
+
+
 class Request(msgspec.Struct, frozen=True, kw_only=True):
     """One request as a dialect sees it.
 
     `raw_path` is the target as it came, with its query; `params` are the parts of the path that the
-    route names, unquoted; header names are lower case. `now_ms` is the engine's time, and the
-    venue's own clock is `skew_ms` ahead of it. `effect_delay_ms` is handed to the engine with a
-    cancel.
+    route names, unquoted; header names are lower case.
     """
 
     method: str
@@ -40,15 +55,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     params: Mapping[str, str] = {}
     headers: Mapping[str, str] = {}
     body: bytes = b""
-    now_ms: int = 0
-    skew_ms: int = 0
-    effect_delay_ms: int | None = None
     remote: str = ""
-
-    @property
-    def venue_ms(self) -> int:
-        """The time by the venue's own clock, in ms."""
-        return self.now_ms + self.skew_ms
+    moment: Moment = Moment()
 
     @property
     def path(self) -> str:
@@ -107,10 +115,17 @@ class Session(Protocol):
     true.
     """
 
-    closed: bool
-    api_key: str
+    @property
+    def closed(self) -> bool:
+        """Whether the session is over."""
+        ...
 
-    def greet(self, now_ms: int) -> list[bytes]:
+    @property
+    def api_key(self) -> str:
+        """Whose session it is; "" while it is nobody's."""
+        ...
+
+    def greet(self) -> list[bytes]:
         """Say what a new session is told first."""
         ...
 
@@ -118,21 +133,19 @@ class Session(Protocol):
         """Name what a message asks for, for faults and the record; "" if it can't be told."""
         ...
 
-    def receive(
-        self, message: bytes, *, now_ms: int, effect_delay_ms: int | None = None
-    ) -> list[bytes]:
+    def receive(self, message: bytes, moment: Moment) -> list[bytes]:
         """Carry a message out and answer it."""
         ...
 
-    def readdress(self, answer: bytes, request_id: str | None) -> bytes:
-        """Put another request id into an answer, or take it out (None)."""
+    def readdress(self, answer: bytes, request_id: str) -> bytes:
+        """Put another request id into an answer; "" takes it out."""
         ...
 
-    def order_changed(self, order: Order) -> list[bytes]:
+    def order_changed(self, order: Order, moment: Moment) -> list[bytes]:
         """Tell what the session's subscriptions have it told of a change to an order."""
         ...
 
-    def ping(self, now_ms: int) -> list[bytes]:
+    def ping(self, moment: Moment) -> list[bytes]:
         """Do what the venue does once per ping interval."""
         ...
 

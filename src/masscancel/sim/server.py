@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
-from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING, Self
 
@@ -13,63 +11,20 @@ from msgspec.structs import replace
 
 from masscancel.sim import wire
 from masscancel.sim.ascendex import AscendEXDialect
-from masscancel.sim.dialect import Dialect, Handler, Reply, Request, Router
+from masscancel.sim.dialect import Dialect, Reply, Request, Router, Session
 from masscancel.sim.engine import Engine
-from masscancel.sim.faults import Action, Decision, Delay, EffectDelay, FaultPlan, Hold, Skew
+from masscancel.sim.host import Host
+from masscancel.sim.records import CountingServer, Received
+from masscancel.sim.stream import Stream
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable, Iterable, Mapping
 
+    from masscancel.sim.faults import Decision, FaultPlan
     from masscancel.sim.orders import Account, LogRecord, Order, Script
 
 _SHUTDOWN_S = 0.5  # a bound for what does not end by itself; nothing that we know of
-
-
-@dataclass(slots=True)
-class Received:
-    """One request as it arrived, and how it was answered. The repr shows no header, body or key.
-
-    `at` is in seconds by the exchange's clock, `connection` numbers the connection it came on, from
-    1. `answer` is "open" until it is decided, then "answered", "dropped", "hung"…; `status` is the
-    HTTP status that was sent, if one was; `executed` says whether the request reached the engine. A
-    message on a stream is recorded too, with the method "WS".
-    """
-
-    at: float
-    connection: int
-    method: str
-    raw_path: str = field(repr=False)
-    headers: tuple[tuple[str, str], ...] = field(repr=False)
-    body: bytes = field(repr=False)
-    operation: str
-    api_key: str = field(repr=False)
-    actions: tuple[Action, ...] = ()
-    executed: bool = False
-    answer: str = "open"
-    status: int | None = None
-
-    def header(self, name: str) -> str | None:
-        """Look a header up, whatever its case; None if it did not come."""
-        name = name.lower()
-        return next((value for key, value in self.headers if key.lower() == name), None)
-
-
-class _Server(web.Server):
-    """aiohttp's low-level server, which tells of every connection."""
-
-    opened: Callable[[asyncio.Transport], None]
-    lost: Callable[[asyncio.Transport], None]
-
-    def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
-        self.opened(transport)
-        super().connection_made(handler, transport)
-
-    def connection_lost(
-        self, handler: web.RequestHandler, exc: BaseException | None = None
-    ) -> None:
-        if handler.transport is not None:
-            self.lost(handler.transport)
-        super().connection_lost(handler, exc)
 
 
 class SimulatedExchange:
@@ -77,8 +32,9 @@ class SimulatedExchange:
 
     `dialect` is the venue (None: AscendEX), `seed` fixes every made-up id and every random fault,
     `skew_ms` is how far the venue's clock is ahead, `port` 0 takes a free one. `ack_delay_ms` and
-    `effect_delay_ms` are the engine's defaults. `clock` gives the time in seconds; `history` bounds
-    how many requests, log records and ended orders are remembered.
+    `effect_delay_ms` are the engine's defaults. `ping_interval` is how often, in seconds,
+    websockets are pinged and silent clients dropped (None: never). `clock` gives the time in
+    seconds; `history` bounds how many requests, log records and ended orders are remembered.
     """
 
     def __init__(
@@ -92,6 +48,7 @@ class SimulatedExchange:
         ack_delay_ms: int = 0,
         effect_delay_ms: int = 0,
         keepalive_timeout: float = 75.0,
+        ping_interval: float | None = None,
         clock: Callable[[], float] = time.time,
         history: int = 1_000_000,
     ) -> None:
@@ -104,34 +61,27 @@ class SimulatedExchange:
             id_prefixes=self.dialect.categories,
             history=history,
         )
-        self.faults = FaultPlan(seed)
-        self.skew_ms = skew_ms
-        self.requests: list[Received] = []
-        self.connections_opened = 0
+        self._host = Host(self.engine, seed=seed, skew_ms=skew_ms, clock=clock, history=history)
         self._router = Router(self.dialect.routes(), self.dialect.stream_routes())
-        self._clock = clock
-        self._host = host
+        self._address = host
         self._port = port
         self._keepalive_timeout = keepalive_timeout
-        self._history = history
-        self._waits = wire.Waits()
-        self._connections: dict[asyncio.Transport, int] = {}
+        self._ping_interval = ping_interval
+        self._streams: list[Stream] = []
         self._runner: web.ServerRunner | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._timers: set[asyncio.TimerHandle] = set()
 
     # --- life -----------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
-        server = _Server(self._handle, access_log=None, keepalive_timeout=self._keepalive_timeout)
-        server.opened = self._connected
-        server.lost = self._disconnected
-        self._waits = wire.Waits()
+        server = CountingServer(
+            self._handle, access_log=None, keepalive_timeout=self._keepalive_timeout
+        )
+        server.connections_made = self._host.connections
         self._runner = web.ServerRunner(server, shutdown_timeout=_SHUTDOWN_S)
         await self._runner.setup()
-        await web.TCPSite(self._runner, self._host, self._port).start()
+        await web.TCPSite(self._runner, self._address, self._port).start()
         self._port = self._runner.addresses[0][1]
-        self._reschedule()
+        self._host.open()
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
@@ -142,13 +92,11 @@ class SimulatedExchange:
         runner, self._runner = self._runner, None
         if runner is None:
             return
-        self._waits.close()
-        for timer in [*self._timers, *([self._timer] if self._timer else [])]:
-            timer.cancel()
-        self._timers.clear()
-        self._timer = None
+        self._host.close()
+        for stream in self._streams:
+            stream.hang_up()
         await runner.cleanup()
-        self._connections.clear()
+        await self._host.settle()
 
     @property
     def port(self) -> int:
@@ -158,24 +106,37 @@ class SimulatedExchange:
     @property
     def rest_url(self) -> str:
         """The origin of its REST side, without a trailing slash."""
-        return f"http://{self._host}:{self._port}"
+        return f"http://{self._address}:{self._port}"
 
     @property
     def stream_url(self) -> str:
         """The origin of its websocket side, without a trailing slash."""
-        return f"ws://{self._host}:{self._port}"
+        return f"ws://{self._address}:{self._port}"
 
     # --- scripting ------------------------------------------------------------------------------
 
     @property
+    def faults(self) -> FaultPlan:
+        """The scripted faults."""
+        return self._host.faults
+
+    @property
+    def skew_ms(self) -> int:
+        """How far the venue's clock is ahead, in ms; it may be set."""
+        return self._host.skew_ms
+
+    @skew_ms.setter
+    def skew_ms(self, value: int) -> None:
+        self._host.skew_ms = value
+
+    @property
     def now_ms(self) -> int:
         """The engine's time, in ms: the clock's, without the skew."""
-        return int(self._clock() * 1000)
+        return self._host.now_ms
 
     def advance(self) -> None:
-        """Let the engine catch up with the clock."""
-        self.engine.advance(self.now_ms)
-        self._reschedule()
+        """Let the engine catch up with the clock, and wake again when its next event falls due."""
+        self._host.advance()
 
     def add_account(
         self,
@@ -241,6 +202,11 @@ class SimulatedExchange:
         return self.engine.open_orders(account, category, symbol)
 
     @property
+    def requests(self) -> list[Received]:
+        """Every request that was received, oldest first."""
+        return self._host.requests
+
+    @property
     def log(self) -> list[LogRecord]:
         """What the venue has really done until now."""
         self.advance()
@@ -248,12 +214,12 @@ class SimulatedExchange:
 
     def release(self, tag: str = "") -> int:
         """Let go of every request that a `Hold` or `Hang` of this tag keeps; returns how many."""
-        return self._waits.release(tag)
+        return self._host.waits.release(tag)
 
     @property
     def waiting(self) -> list[str]:
         """The tags of the requests that are kept now."""
-        return self._waits.tags
+        return self._host.waits.tags
 
     def operations(self, *names: str) -> list[Received]:
         """Pick the requests so far, of these operations if any are named."""
@@ -262,21 +228,50 @@ class SimulatedExchange:
     @property
     def connections(self) -> list[int]:
         """The numbers of the connections that are open."""
-        return list(self._connections.values())
+        return self._host.connections.numbers
+
+    @property
+    def connections_opened(self) -> int:
+        """How many connections were ever opened."""
+        return self._host.connections.opened
 
     def drop_connections(self, *, reset: bool = True) -> int:
         """End every open connection, by RST or by FIN; returns how many that were."""
-        dropped = list(self._connections)
-        for transport in dropped:
-            wire.end_connection(transport, reset=reset)
-        return len(dropped)
+        return self._host.connections.drop(reset=reset)
 
     def write_unsolicited(self, data: bytes, connection: int | None = None) -> int:
         """Write unasked bytes to one open connection, or to all; returns to how many."""
-        chosen = [t for t, number in self._connections.items() if connection in (None, number)]
-        for transport in chosen:
-            wire.write_raw(transport, data)
+        return self._host.connections.write(data, connection)
+
+    async def until(
+        self,
+        condition: Callable[[], object],
+        *,
+        timeout: float | None = 10.0,  # for its callers' comfort
+    ) -> None:
+        """Wait until `condition()` holds, looking whenever something happens here.
+
+        That is: a connection or websocket opens or ends, a request arrives, waits, or is answered,
+        an order changes. Raises `TimeoutError` after `timeout` seconds (None: never).
+        """
+        await self._host.until(condition, timeout)
+
+    @property
+    def streams(self) -> list[Stream]:
+        """The websockets that are open, oldest first."""
+        return list(self._streams)
+
+    def push(self, message: bytes, *, api_key: str | None = None) -> int:
+        """Send a message on every websocket (of one account); returns on how many."""
+        chosen = [s for s in self._streams if api_key in (None, s.session.api_key)]
+        for stream in chosen:
+            stream.push(message)
         return len(chosen)
+
+    def ping_streams(self) -> None:
+        """Do on every websocket, now, what the venue does once per ping interval."""
+        for stream in self.streams:
+            stream.ping()
 
     # --- requests -------------------------------------------------------------------------------
 
@@ -284,20 +279,25 @@ class SimulatedExchange:
         transport = http.transport  # http forgets it once the client has gone
         body = await http.read()
         request, handler = self._parse(http, body)
-        received = self._record(transport, request)
-        decision = self.faults.decide(request)
+        received = self._host.record(transport, request)
+        decision = self._host.faults.decide(request)
         received.actions = decision.actions
         try:
-            if not await self._wait_before(decision):
+            if not await self._host.wait_before(decision):
                 wire.end_connection(transport, reset=True)
                 received.answer = "hung"
                 return web.Response()
-            reply = Reply()
+            reply: Reply | Session = Reply()
             if decision.executed:
                 reply = self._execute(request, handler, decision)
                 received.executed = True
+            if not isinstance(reply, Reply):
+                if decision.ending is None:
+                    received.answer, received.status = "upgraded", 101
+                    return await self._stream(http, reply, request, transport)
+                reply = Reply()  # any ending spoils an upgrade
             response, received.answer = await wire.send_ending(
-                http, reply, decision.ending, self._waits, self._later
+                http, reply, decision.ending, self._host.waits, self._host.later
             )
             received.status = response.status if response.prepared else None
         except ConnectionError:
@@ -306,9 +306,12 @@ class SimulatedExchange:
         else:
             return response
         finally:
-            self.advance()  # the reply is out: now what it set in motion may take effect
+            self._host.advance()  # the reply is out: now what it set in motion may take effect
+            self._host.stir()
 
-    def _parse(self, http: web.BaseRequest, body: bytes) -> tuple[Request, Handler]:
+    def _parse(
+        self, http: web.BaseRequest, body: bytes
+    ) -> tuple[Request, Callable[[Engine, Request], Reply | Session]]:
         request = Request(
             method=http.method,
             raw_path=http.raw_path,
@@ -318,10 +321,12 @@ class SimulatedExchange:
         )
         operation = ""
         params: dict[str, str] = {}
-        handler: Handler = self._unknown
-        if found := self._router.route(request.method, request.path):
-            route, params = found
-            operation, handler = route.operation, route.handler
+        handler: Callable[[Engine, Request], Reply | Session] = self._unknown
+        if request.headers.get("upgrade", "").lower() == "websocket":
+            if opening := self._router.stream(request.path):
+                operation, handler, params = opening[0].operation, opening[0].open, opening[1]
+        elif found := self._router.route(request.method, request.path):
+            operation, handler, params = found[0].operation, found[0].handler, found[1]
         request = replace(
             request, operation=operation, params=params, api_key=self.dialect.api_key(request)
         )
@@ -330,76 +335,29 @@ class SimulatedExchange:
     def _unknown(self, _engine: Engine, request: Request) -> Reply:
         return self.dialect.unknown(request)
 
-    def _record(self, transport: asyncio.Transport | None, request: Request) -> Received:
-        received = Received(
-            at=self._clock(),
-            connection=self._connections.get(transport, 0) if transport else 0,
-            method=request.method,
-            raw_path=request.raw_path,
-            headers=tuple(request.headers.items()),
-            body=request.body,
-            operation=request.operation,
-            api_key=request.api_key,
-        )
-        self.requests.append(received)
-        if len(self.requests) > 2 * self._history:  # trimmed by halves, so that it costs nothing
-            del self.requests[: -self._history]
-        return received
+    def _execute(
+        self,
+        request: Request,
+        handler: Callable[[Engine, Request], Reply | Session],
+        decision: Decision,
+    ) -> Reply | Session:
+        # The time is told only now: a request that was held up is judged by when it gets here.
+        moment = self._host.moment(decision)
+        self.engine.advance(moment.now_ms)
+        return handler(self.engine, replace(request, moment=moment))
 
-    async def _wait_before(self, decision: Decision) -> bool:
-        """Play what holds a request up; False if the exchange closed meanwhile."""
-        for modifier in decision.modifiers:
-            if isinstance(modifier, Delay):
-                if not await self._waits.pause("delay", seconds=modifier.seconds):
-                    return False
-            elif isinstance(modifier, Hold) and not await self._waits.pause(modifier.tag):
-                return False
-        return True
-
-    def _execute(self, request: Request, handler: Handler, decision: Decision) -> Reply:
-        skew_ms = self.skew_ms
-        effect_delay_ms = None
-        for modifier in decision.modifiers:
-            if isinstance(modifier, Skew):
-                skew_ms += modifier.ms
-            elif isinstance(modifier, EffectDelay):
-                effect_delay_ms = modifier.ms
-        now_ms = self.now_ms  # only now: a request that was held up is judged by when it gets here
-        self.engine.advance(now_ms)
-        return handler(
-            self.engine,
-            replace(request, now_ms=now_ms, skew_ms=skew_ms, effect_delay_ms=effect_delay_ms),
-        )
-
-    # --- connections and timers -----------------------------------------------------------------
-
-    def _connected(self, transport: asyncio.Transport) -> None:
-        self.connections_opened += 1
-        self._connections[transport] = self.connections_opened
-
-    def _disconnected(self, transport: asyncio.Transport) -> None:
-        self._connections.pop(transport, None)
-
-    def _later(self, seconds: float, callback: Callable[[], None]) -> None:
-        """Call back after `seconds`, unless the exchange closes first."""
-        if self._runner is None:
-            return
-
-        def fire() -> None:
-            self._timers.discard(timer)
-            callback()
-
-        timer = asyncio.get_running_loop().call_later(seconds, fire)
-        self._timers.add(timer)
-
-    def _reschedule(self) -> None:
-        """Have the engine advanced when its next event falls due."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        due_ms = self.engine.next_event_ms()
-        if self._runner is None or due_ms is None:
-            return
-        # At least a millisecond, so that a clock that stands still costs a tick, not the loop.
-        delay = max(due_ms - self._clock() * 1000, 1) / 1000
-        self._timer = asyncio.get_running_loop().call_later(delay, self.advance)
+    async def _stream(
+        self,
+        http: web.BaseRequest,
+        session: Session,
+        request: Request,
+        transport: asyncio.Transport | None,
+    ) -> web.StreamResponse:
+        stream = Stream(self._host, session, request, transport)
+        self._streams.append(stream)
+        self._host.stir()
+        try:
+            return await stream.run(http, self._ping_interval)
+        finally:
+            self._streams.remove(stream)
+            self._host.stir()

@@ -38,7 +38,8 @@ _LINGER_ZERO: Final = struct.pack("ii", 1, 0)
 class Waits:
     """Everything that waits: until it is released, until its time is up, or until the close."""
 
-    def __init__(self) -> None:
+    def __init__(self, changed: Callable[[], None]) -> None:
+        self._changed = changed
         self._waiting: dict[asyncio.Future[bool], str] = {}
         self._closed = False
 
@@ -54,6 +55,7 @@ class Waits:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[bool] = loop.create_future()
         self._waiting[future] = tag
+        self._changed()
         timer = None if seconds is None else loop.call_later(seconds, _set, future, True)
         try:
             return await future

@@ -526,7 +526,7 @@ def decode_timer(reply: Reply, stamp: Stamp, *, timeout_ms: int) -> int | None:
 def _time_ms(text: str | int) -> int:
     """A time as the venue writes it, such as ``2024-04-09T09:01:56.560Z``."""
     try:
-        moment = msgspec.convert(text, Annotated[datetime, Meta(tz=True)])
+        moment: datetime = msgspec.convert(text, Annotated[datetime, Meta(tz=True)])
     except msgspec.ValidationError:
         pass
     else:
