@@ -36,7 +36,7 @@ class _Response(aiohttp.ClientResponse):
 
 # aioresponses 0.7.9 does not know the argument, which aiohttp requires since 3.14 (its issue 289).
 # To be deleted when a release does.
-aioresponses.core.ClientResponse = _Response  # type: ignore[misc]  # a class is replaced on purpose
+aioresponses.core.ClientResponse = _Response  # type: ignore[attr-defined]  # it imports the name
 
 
 @pytest_asyncio.fixture

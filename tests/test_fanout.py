@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any
 
 import pytest
@@ -156,10 +157,14 @@ async def test_concurrency_bounds_requests_in_flight(exchange: SimulatedExchange
     exchange.faults.add(Hold("all"), operation="cancel-all", times=None)
     async with cold_pool() as pool, client_of(exchange, account, pool=pool) as client:
         targets = Target.product([client], ["cash"], [f"S{n}/USDT" for n in range(20)])
+
+        def arrived(expected: int) -> bool:
+            return len(exchange.requests) >= expected and len(exchange.waiting) >= 4
+
         running = asyncio.create_task(cancel_many(targets, concurrency=4))
-        for done in range(0, 20, 4):
-            await exchange.until(lambda: len(exchange.waiting) == 4)
-            assert len(exchange.requests) == done + 4
+        for expected in range(4, 24, 4):
+            await exchange.until(partial(arrived, expected))
+            assert (len(exchange.requests), len(exchange.waiting)) == (expected, 4)
             exchange.release("all")
         report = await running
     assert report.all_ok

@@ -15,7 +15,9 @@ from masscancel.sim import (
     Account,
     Answer,
     Delay,
+    Disconnected,
     Drop,
+    DuplicateAck,
     DuplicateReply,
     EffectDelay,
     FaultPlan,
@@ -23,6 +25,8 @@ from masscancel.sim import (
     Hang,
     Hold,
     HugeBody,
+    Ignore,
+    LateAck,
     Redirect,
     Request,
     SimulatedExchange,
@@ -362,3 +366,41 @@ async def test_bytes_arrive_that_nobody_asked_for(wire: Wire) -> None:
     wire.exchange.faults.add(Unsolicited(after=3600))
     assert (await wire.cancel())[0] == 200
     writer.close()
+
+
+@pytest.mark.asyncio
+async def test_endings_that_are_meant_for_streams_have_a_meaning_on_rest(wire: Wire) -> None:
+    """Ignored is never answered, disconnected is dropped, late is late."""
+    for fault in (Ignore(), LateAck("")):
+        wire.exchange.faults.add(fault)
+        task = asyncio.create_task(wire.cancel())
+        await wire.exchange.until(lambda: wire.exchange.waiting)
+        wire.exchange.release()
+        if isinstance(fault, LateAck):
+            assert (await task)[0] == 200
+        else:
+            with pytest.raises(aiohttp.ClientConnectionError):
+                await task
+    wire.exchange.faults.add(Disconnected())
+    with pytest.raises(aiohttp.ClientConnectionError):
+        await wire.cancel()
+    wire.exchange.faults.add(DuplicateAck())
+    assert (await wire.cancel())[0] == 200
+    assert [r.answer for r in wire.exchange.requests] == ["hung", "late", "dropped", "answered"]
+    assert [r.executed for r in wire.exchange.requests] == [False, True, False, True]
+
+
+@pytest.mark.asyncio
+async def test_a_request_that_breaks_off_is_no_request(
+    wire: Wire, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A client that goes in the middle of its body leaves neither a record nor a traceback."""
+    _, writer = await asyncio.open_connection("127.0.0.1", wire.exchange.port)
+    writer.write(b"DELETE / HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+    await wire.exchange.until(lambda: wire.exchange.connections)
+    await asyncio.sleep(0)
+    writer.transport.abort()
+    await wire.exchange.until(lambda: not wire.exchange.connections)
+    await asyncio.sleep(0)
+    assert wire.exchange.requests == []
+    assert caplog.records == []

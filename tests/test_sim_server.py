@@ -407,6 +407,8 @@ async def test_the_clock_can_be_injected() -> None:
         assert answer["data"]["info"]["timestamp"] == now * 1000
         assert len(exchange.open_orders(caller.account, "cash")) == 1
         now += 0.5
+        exchange.advance()
+        assert exchange.engine.now_ms == 1_700_000_000_500
         assert exchange.open_orders(caller.account, "cash") == []
         assert exchange.log[-1].time_ms == 1_700_000_000_500
 

@@ -21,6 +21,8 @@ from masscancel.sim.ascendex_wire import (
     json_object,
     order_row,
     positive,
+    risk_limits,
+    simple_error,
 )
 from masscancel.sim.dialect import Reply, Request, Route, StreamRoute, json_reply
 from masscancel.sim.engine import Engine, random_id
@@ -136,9 +138,7 @@ class AscendEXDialect:
 
     def unknown(self, _request: Request) -> Reply:
         """Answer 404, with an error of the usual form."""
-        return json_reply(
-            {"code": 100001, "reason": "INVALID_HTTP_INPUT", "message": "No such endpoint"}, 404
-        )
+        return json_reply(simple_error(Refusal(100001, "No such endpoint")), 404)
 
     def order_id(self, rng: random.Random, _serial: int) -> str:
         """Make an id of 32 letters and digits."""
@@ -168,7 +168,7 @@ class AscendEXDialect:
             self._let_in(account, request, category)
             return json_reply({"code": 0} | action(_Call(engine, request, account, category)))
         except Refusal as refusal:
-            envelope = _simple_error(refusal) | {"status": "Err", "action": operation}
+            envelope = simple_error(refusal) | {"status": "Err", "action": operation}
             return json_reply(envelope | about, self.error_status)
 
     def _account(self, engine: Engine, request: Request, api_path: str) -> Account:
@@ -194,7 +194,7 @@ class AscendEXDialect:
                 account = self._account(engine, request, "v2/stream" if futures else "stream")
                 check_group(account, group)
             except Refusal as refusal:
-                return json_reply(_simple_error(refusal), 401)
+                return json_reply(simple_error(refusal), 401)
         return AscendEXSession(
             engine, self.stream_rules, futures=futures, group=group, account=account
         )
@@ -401,31 +401,11 @@ class AscendEXDialect:
     def _clock(self, _engine: Engine, request: Request) -> Reply:
         asked = request.query.get("requestTime", "")
         if not asked.isascii() or not asked.isdigit():
-            message = "requestTime must be a number of milliseconds"
-            return json_reply(
-                {"code": 100006, "reason": "INVALID_ARGUMENT", "message": message},
-                self.error_status,
-            )
+            refusal = Refusal(100006, "requestTime must be a number of milliseconds")
+            return json_reply(simple_error(refusal), self.error_status)
         times = {"requestTimeEcho": int(asked), "requestReceiveAt": request.moment.venue_ms}
         latency = request.moment.venue_ms - int(asked)
         return json_reply({"code": 0, "data": times | {"latency": latency}})
 
     def _limits(self, _engine: Engine, request: Request) -> Reply:
-        web_socket = {
-            "status": {"isBanned": False, "bannedUntil": -1, "violationCode": 0, "reason": ""},
-            "limits": {
-                "maxWebSocketSessionsPerIpAccountGroup": 20,
-                "maxWebSocketSessionsPerIpTotal": 300,
-            },
-            "messageThreshold": {
-                "level1OpThreshold": {"auth": 800, "ping": 800, "pong": 800, "req": 10000},
-                "level2OpThreshold": {"auth": 1000, "ping": 1000, "pong": 1000, "req": 10000},
-                "level1ReqThreshold": {"cancel_all": 8000, "open_order": 10000},
-                "level2ReqThreshold": {"cancel_all": 10000, "open_order": 10000},
-            },
-        }
-        return json_reply({"code": 0, "data": {"ip": request.remote, "webSocket": web_socket}})
-
-
-def _simple_error(refusal: Refusal) -> dict[str, Any]:
-    return {"code": refusal.code, "reason": refusal.reason, "message": refusal.message}
+        return json_reply({"code": 0, "data": risk_limits(request.remote)})

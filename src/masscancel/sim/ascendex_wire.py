@@ -64,6 +64,29 @@ class Refusal(Exception):  # a refused request is an answer, not a failure of ou
         self.message = message
 
 
+def simple_error(refusal: Refusal) -> dict[str, Any]:
+    """Show a refusal in the form that every error has at least."""
+    return {"code": refusal.code, "reason": refusal.reason, "message": refusal.message}
+
+
+def risk_limits(ip: str) -> dict[str, Any]:
+    """Show the limits of the documents' sample; nothing here enforces them."""
+    web_socket = {
+        "status": {"isBanned": False, "bannedUntil": -1, "violationCode": 0, "reason": ""},
+        "limits": {
+            "maxWebSocketSessionsPerIpAccountGroup": 20,
+            "maxWebSocketSessionsPerIpTotal": 300,
+        },
+        "messageThreshold": {
+            "level1OpThreshold": {"auth": 800, "ping": 800, "pong": 800, "req": 10000},
+            "level2OpThreshold": {"auth": 1000, "ping": 1000, "pong": 1000, "req": 10000},
+            "level1ReqThreshold": {"cancel_all": 8000, "open_order": 10000},
+            "level2ReqThreshold": {"cancel_all": 10000, "open_order": 10000},
+        },
+    }
+    return {"ip": ip, "webSocket": web_socket}
+
+
 def signature(secret: str, timestamp: str, api_path: str) -> str:
     """Sign as the documents say: base64 of HMAC-SHA256 over `<timestamp>+<api-path>`.
 

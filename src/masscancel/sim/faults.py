@@ -143,7 +143,9 @@ class DuplicateReply(msgspec.Struct, frozen=True):
     executed: bool = True
 
 
-# --- what happens to a message on a stream --------------------------------------------------------
+# --- meant for messages on a stream ----------------------------------------------------------------
+# On REST `Ignore` hangs, `Disconnected` drops, `LateAck` answers late, and the rest do nothing. Of the
+# endings above a stream plays Hang (it freezes), Drop, Answer, Truncate, HugeBody and DuplicateReply.
 
 
 class Ignore(msgspec.Struct, frozen=True):

@@ -277,7 +277,10 @@ class SimulatedExchange:
 
     async def _handle(self, http: web.BaseRequest) -> web.StreamResponse:
         transport = http.transport  # http forgets it once the client has gone
-        body = await http.read()
+        try:
+            body = await http.read()
+        except (ConnectionError, web.RequestPayloadError):
+            return web.Response()  # the client has gone in the middle of its request
         request, handler = self._parse(http, body)
         received = self._host.record(transport, request)
         decision = self._host.faults.decide(request)

@@ -15,12 +15,15 @@ from aiohttp import web
 from masscancel.sim.dialect import Reply
 from masscancel.sim.faults import (
     Answer,
+    Disconnected,
     Drop,
     DuplicateReply,
     Ending,
     GzipBomb,
     Hang,
     HugeBody,
+    Ignore,
+    LateAck,
     Redirect,
     Trickle,
     Truncate,
@@ -142,13 +145,16 @@ async def send_ending(
     transport = request.transport
     over = web.Response()  # never written: the connection has ended by then
     match ending:
-        case Hang():
-            await waits.pause(ending.tag)
+        case Hang() | Ignore():
+            await waits.pause(ending.tag if isinstance(ending, Hang) else "")
             end_connection(transport, reset=True)
             return over, "hung"
-        case Drop():
-            end_connection(transport, reset=ending.reset)
+        case Drop() | Disconnected():
+            end_connection(transport, reset=isinstance(ending, Drop) and ending.reset)
             return over, "dropped"
+        case LateAck():
+            await waits.pause(ending.tag)
+            return await send(request, reply), "late"
         case Answer():
             return await send(request, Reply(ending.status, ending.body, ending.headers)), "faked"
         case Redirect():
