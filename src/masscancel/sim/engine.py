@@ -144,6 +144,18 @@ class Engine:
         """When the next event falls due (ms), or None if nothing is under way."""
         return self._events[0][0] if self._events else None
 
+    def schedule(self, delay_ms: int, event: Callable[[], None]) -> None:
+        """Have `event` called when `delay_ms` have passed (`HELD`: never), such as a venue's timer.
+
+        Of two that fall due at the same time, the older goes first.
+        """
+        if delay_ms >= HELD:
+            return
+        self._serial += 1
+        heapq.heappush(self._events, (self.now_ms + delay_ms, self._serial, event))
+
+    _schedule = schedule  # its name until dialects needed it
+
     def listen(self, listener: OrderListener) -> Callable[[], None]:
         """Call `listener` with every order that is placed or changes; returns what ends that."""
         self._listeners.append(listener)
@@ -192,7 +204,7 @@ class Engine:
         self._books[account_id][order.order_id] = None
         order = self._change(order, What.PLACED, quantity=quantity)
         delay = self.ack_delay_ms if script.ack_delay_ms is None else script.ack_delay_ms
-        self._schedule(delay, partial(self._acknowledge, order.order_id))
+        self.schedule(delay, partial(self._acknowledge, order.order_id))
         return order
 
     def cancel(
@@ -210,7 +222,7 @@ class Engine:
             return False
         self._record(What.CANCEL_RECEIVED, order, request_id=request_id)
         delay = self.effect_delay_ms if effect_delay_ms is None else effect_delay_ms
-        self._schedule(delay, partial(self._cancel, order_id, request_id))
+        self.schedule(delay, partial(self._cancel, order_id, request_id))
         return True
 
     def cancel_all(
@@ -245,7 +257,7 @@ class Engine:
         )
         self._cancels[request.cancel_id] = request
         self._record(What.CANCEL_ALL_RECEIVED, request)
-        self._schedule(delay, partial(self._take_effect, request.cancel_id))
+        self.schedule(delay, partial(self._take_effect, request.cancel_id))
         return request
 
     # --- what the script does -------------------------------------------------------------------
@@ -266,7 +278,7 @@ class Engine:
     ) -> None:
         """Fill an open order, by `quantity` at most (None: all that is left), after `delay_ms`."""
         self.advance(now_ms)
-        self._schedule(delay_ms, partial(self._fill, order_id, quantity))
+        self.schedule(delay_ms, partial(self._fill, order_id, quantity))
         self.advance(now_ms)
 
     def rescript(self, order_id: str, script: Script) -> None:
@@ -307,12 +319,6 @@ class Engine:
 
     # --- events ---------------------------------------------------------------------------------
 
-    def _schedule(self, delay_ms: int, event: Callable[[], None]) -> None:
-        if delay_ms >= HELD:
-            return
-        self._serial += 1  # of two events at the same time, the older goes first
-        heapq.heappush(self._events, (self.now_ms + delay_ms, self._serial, event))
-
     def _acknowledge(self, order_id: str) -> None:
         order = self._orders.get(order_id)
         if order is None or order.status is not Status.PENDING:
@@ -324,9 +330,7 @@ class Engine:
             return
         self._change(replace(order, status=Status.NEW, opened_ms=self.now_ms), What.ACKED)
         if script.fill_delay_ms is not None:
-            self._schedule(
-                script.fill_delay_ms, partial(self._fill, order_id, script.fill_quantity)
-            )
+            self.schedule(script.fill_delay_ms, partial(self._fill, order_id, script.fill_quantity))
 
     def _fill(self, order_id: str, quantity: Decimal | None) -> None:
         order = self._orders.get(order_id)

@@ -143,9 +143,10 @@ class DuplicateReply(msgspec.Struct, frozen=True):
     executed: bool = True
 
 
-# --- meant for messages on a stream ----------------------------------------------------------------
-# On REST `Ignore` hangs, `Disconnected` drops, `LateAck` answers late, and the rest do nothing. Of the
-# endings above a stream plays Hang (it freezes), Drop, Answer, Truncate, HugeBody and DuplicateReply.
+# --- meant for messages on a stream ---------------------------------------------------------------
+# On REST `Ignore` hangs, `Disconnected` drops, `LateAck` answers late, and the others do nothing.
+# Of the endings above, a stream plays `Hang` (it freezes), `Drop`, `Answer`, `Truncate`, `HugeBody`
+# and `DuplicateReply`.
 
 
 class Ignore(msgspec.Struct, frozen=True):
