@@ -3,6 +3,7 @@
 import asyncio
 import math
 from collections.abc import Iterable
+from functools import partial
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -11,7 +12,9 @@ from msgspec.structs import replace
 from masscancel.credentials import Credentials
 from masscancel.driver import Driver, Job, Lanes
 from masscancel.errors import ConfigurationError
-from masscancel.models import Ack, OpenOrder
+from masscancel.gate import OrderGate
+from masscancel.models import Ack, Confirmation, OpenOrder
+from masscancel.prove import Prover
 from masscancel.retry import RetryPolicy
 from masscancel.session import SessionPool
 from masscancel.venue import Flow, Venue
@@ -90,7 +93,7 @@ class Client:
         self._entered = True
         try:
             if not self._venue.ready():
-                job = Job("enter the account", self._deadline(self._entry_timeout))
+                job = self._job("enter", None, None, self._deadline(self._entry_timeout))
                 self._venue = await self._run(self._venue.prepare(), job)
             for origin in self._origins():
                 self._pool.keep_warm(self._venue.probe(origin))
@@ -121,6 +124,7 @@ class Client:
         *,
         request_id: str | None = None,
         timeout: float = 5.0,
+        gate: OrderGate | None = None,
     ) -> Ack:
         """Ask the venue to cancel every open order in the scope.
 
@@ -135,6 +139,7 @@ class Client:
             symbol: one symbol, such as ``"BTC/USDT"``; ``None`` for all.
             request_id: an id for the venue to echo, where it does; made up if not given.
             timeout: seconds from now, covering every retry.
+            gate: is shut before anything is sent, and stays so until every attempt is resolved.
 
         Raises:
             ScopeError: the venue has no such scope; nothing was sent.
@@ -145,7 +150,46 @@ class Client:
             ProtocolError: the only answers could not be understood.
         """
         deadline = self._deadline(timeout)
-        return await self._acknowledge(account_category, symbol, request_id, deadline)
+        if gate is not None:
+            gate.shut()
+        job = self._job("cancel_all", account_category, symbol, deadline, gate=gate)
+        return await self._acknowledge(account_category, symbol, job, request_id)
+
+    async def cancel_all_and_confirm(
+        self,
+        account_category: str,
+        symbol: str | None = None,
+        *,
+        timeout: float = 10.0,
+        settle: float = 0.25,
+        gate: OrderGate | None = None,
+    ) -> Confirmation:
+        """Cancel every open order in the scope, again if need be, and prove that it is flat.
+
+        The proof is two empty listings at least ``settle`` apart, with no order update in between
+        that opens an order in the scope, and no order of the gate unresolved. It holds for orders
+        that the venue makes visible within ``settle``: choose it longer than it takes the venue to
+        acknowledge an order.
+
+        Args:
+            account_category: the venue's word, such as ``"cash"``.
+            symbol: one symbol, ``None`` for all.
+            timeout: seconds from now, for all of it.
+            settle: the time between the two listings, in seconds.
+            gate: is shut before anything is sent; its orders under way are waited for.
+
+        Raises:
+            NotFlat: the time was up and orders were still listed: ``residual``.
+            Unproven: the time was up and no listing since the last sweep could be read.
+            DeadlineExceeded: the time was up before a second empty listing could follow the first.
+            MassCancelError: the cancel was refused, as :meth:`cancel_all` raises it.
+        """
+        deadline = self._deadline(timeout)
+        settle = check_settle(settle, timeout)
+        if gate is not None:
+            gate.shut()
+        job = self._job("cancel_all_and_confirm", account_category, symbol, deadline, gate=gate)
+        return await self._confirm(account_category, symbol, job, settle)
 
     async def open_orders(
         self,
@@ -164,9 +208,9 @@ class Client:
         Raises:
             MassCancelError: as :meth:`cancel_all` does; nothing is changed by a listing.
         """
-        what = _what("open_orders", account_category, symbol)
-        job = Job(what, self._deadline(timeout), Lanes(self._pool.lane))
-        return await self._run(self._venue.open_orders(account_category, symbol), job)
+        deadline = self._deadline(timeout)
+        job = self._job("open_orders", account_category, symbol, deadline, self._pool.lane)
+        return await self._list(account_category, symbol, job)
 
     async def _cancel_target(
         self,
@@ -175,20 +219,36 @@ class Client:
         *,
         deadline: float,
         lane: asyncio.Semaphore,
-    ) -> Ack:
+        settle: float | None,
+    ) -> Ack | Confirmation:
         """What a fan-out does with one target: bounded by its own lane and the pool's."""
-        lanes = Lanes(lane, self._pool.lane)
-        return await self._acknowledge(account_category, symbol, None, deadline, lanes)
+        call = "cancel_all" if settle is None else "cancel_all_and_confirm"
+        job = self._job(call, account_category, symbol, deadline, lane, self._pool.lane)
+        if settle is None:
+            return await self._acknowledge(account_category, symbol, job)
+        return await self._confirm(account_category, symbol, job, settle)
+
+    async def _confirm(
+        self, account_category: str, symbol: str | None, job: Job, settle: float
+    ) -> Confirmation:
+        prover = Prover(
+            job,
+            settle=settle,
+            sweep=partial(self._acknowledge, account_category, symbol),
+            list_orders=partial(self._list, account_category, symbol),
+        )
+        return await prover.prove()
+
+    async def _list(self, account_category: str, symbol: str | None, job: Job) -> list[OpenOrder]:
+        return await self._run(self._venue.open_orders(account_category, symbol), job)
 
     async def _acknowledge(
         self,
         account_category: str,
         symbol: str | None,
-        request_id: str | None,
-        deadline: float,
-        lanes: Lanes | None = None,
+        job: Job,
+        request_id: str | None = None,
     ) -> Ack:
-        job = Job(_what("cancel_all", account_category, symbol), deadline, lanes)
         flow = self._venue.cancel_all(account_category, symbol, request_id)
         ack = await self._run(flow, job)
         return replace(ack, attempts=job.attempts())
@@ -199,13 +259,23 @@ class Client:
         driver = Driver(self._credentials, self._venue, self._pool, self._policy)
         return await driver.run(flow, job)
 
+    def _job(
+        self,
+        call: str,
+        account_category: object,
+        symbol: object,
+        deadline: float,
+        *lanes: asyncio.Semaphore,
+        gate: OrderGate | None = None,
+    ) -> Job:
+        scope = [str(word) for word in (account_category, symbol) if word not in (None, "")]
+        words = [call, *(word for word in scope if word.isprintable()), "on", self._venue.name]
+        if self.label:
+            words.append(f"[{self.label}]")
+        return Job(" ".join(words), deadline, Lanes(*lanes) if lanes else None, gate)
+
     def _deadline(self, timeout: float) -> float:
         return asyncio.get_running_loop().time() + check_timeout(timeout)
-
-
-def _what(call: str, account_category: object, symbol: object) -> str:
-    words = [str(word) for word in (call, account_category, symbol) if word not in (None, "")]
-    return " ".join(word for word in words if word.isprintable())
 
 
 def check_timeout(timeout: object) -> float:
@@ -219,3 +289,18 @@ def check_timeout(timeout: object) -> float:
     if not (math.isfinite(timeout) and timeout > 0):
         raise ConfigurationError(f"timeout must be positive and finite, not {timeout!r}")
     return float(timeout)
+
+
+def check_settle(settle: object, timeout: float) -> float:
+    """Check the time between two listings, in seconds.
+
+    Raises:
+        ConfigurationError: it is not a number, negative, or leaves no time for the proof.
+    """
+    if isinstance(settle, bool) or not isinstance(settle, int | float) or not settle >= 0:
+        raise ConfigurationError(f"settle must be a number of seconds, not {settle!r}")
+    if settle >= timeout:
+        raise ConfigurationError(
+            f"with settle={settle} nothing can be proven within timeout={timeout}"
+        )
+    return float(settle)

@@ -18,10 +18,11 @@ from masscancel.errors import (
     UnansweredInTime,
     VenueError,
 )
+from masscancel.gate import OrderGate
 from masscancel.models import Attempt, Fate
 from masscancel.retry import Retry, RetryPolicy
 from masscancel.session import Sending, SessionPool
-from masscancel.venue import Call, Flow, Request, Venue
+from masscancel.venue import Call, Flow, Request, Stamp, Venue
 
 __all__ = ["Driver", "Job", "Lanes"]
 
@@ -30,6 +31,7 @@ log = logging.getLogger("masscancel")
 T = TypeVar("T")
 
 _NO_TURN: Final = nullcontext()
+_RESOLVED: Final = frozenset({"answered", "refused", "not sent"})
 
 
 class Lanes:
@@ -64,26 +66,52 @@ class Job:
     """What one public call is doing.
 
     Args:
-        what: its words for errors, such as ``cancel_all cash``.
+        what: its words for errors, such as ``cancel_all cash on ascendex [mm-1]``.
         deadline: when its time is up, in the loop's time.
         lanes: where its requests wait for their turn; ``None`` if they never queue.
+        gate: what learns of each attempt to cancel.
     """
 
-    def __init__(self, what: str, deadline: float, lanes: Lanes | None = None) -> None:
+    def __init__(
+        self,
+        what: str,
+        deadline: float,
+        lanes: Lanes | None = None,
+        gate: OrderGate | None = None,
+    ) -> None:
         self.what = what
         self.deadline = deadline
         self.lanes = lanes
+        self.gate = gate
+        self._whole: Job | None = None
         self._tries: list[_Try] = []
+
+    def within(self, deadline: float) -> "Job":
+        """A part of this job, with a deadline of its own; its attempts are this job's, too."""
+        part = Job(self.what, min(deadline, self.deadline), self.lanes, self.gate)
+        part._whole = self  # of the same kind
+        return part
 
     def open(self, call: Call[Any], *, fresh: bool) -> "_Try":
         """Begin an attempt, on a fresh connection if asked for."""
         attempt = _Try(acts=call.acts, fresh=fresh)
-        self._tries.append(attempt)
+        self._note(attempt)
+        if call.acts and self.gate is not None:
+            self.gate.register(attempt)
         return attempt
+
+    def _note(self, attempt: "_Try") -> None:
+        self._tries.append(attempt)
+        if self._whole is not None:
+            self._whole._note(attempt)  # noqa: SLF001  # of the same kind
 
     def attempts(self) -> tuple[Attempt, ...]:
         """What has been tried so far, oldest first."""
         return tuple(attempt.freeze() for attempt in self._tries)
+
+    def describe(self, error: MassCancelError) -> None:
+        """Tell an error whose it is, and what had been tried."""
+        error.describe(self.attempts(), context=self.what)
 
 
 class Driver:
@@ -114,9 +142,7 @@ class Driver:
             value: T = stop.value
             return value
         except MassCancelError as error:
-            label = self._credentials.label
-            context = f"{job.what} on {self._venue.name}" + (f" [{label}]" if label else "")
-            error.describe(job.attempts(), context=context)
+            job.describe(error)
             raise
         finally:
             flow.close()
@@ -190,7 +216,7 @@ class Driver:
             async with turn:
                 stamp = pool.stamp(call.origin, credentials.api_key, call.nonces_per_second)
                 request = call.sign(call, credentials, stamp)
-                attempt.written(stamp.time_ms, request.expires_at_ms)
+                attempt.written(stamp, request.expires_at_ms)
                 reply = await pool.send(
                     call.origin, request, max_reply=call.max_reply, sending=attempt.sending
                 )
@@ -278,20 +304,29 @@ class _Try:
         self.sending = Sending(fresh=fresh)
         self.fate: Fate = "open"
         self.stamped_at = 0.0
+        self.expires_at: float | None = None
+        self.expires_at_ms: int | None = None
         self._acts = acts
         self._sent_at_ms: int | None = None
-        self._expires_at_ms: int | None = None
 
     @property
     def reached(self) -> bool:
         """Whether it may have reached the venue."""
         return self._sent_at_ms is not None and not self.sending.connecting
 
-    def written(self, sent_at_ms: int, expires_at_ms: int | None) -> None:
+    @property
+    def resolved(self) -> bool:
+        """Whether the venue can't carry it out later."""
+        return self.fate in _RESOLVED
+
+    def written(self, stamp: Stamp, expires_at_ms: int | None) -> None:
         """It is stamped and signed, and goes to the pool."""
         self.stamped_at = time.monotonic()
-        self._sent_at_ms = sent_at_ms
-        self._expires_at_ms = expires_at_ms
+        self._sent_at_ms = stamp.time_ms
+        if expires_at_ms is not None:
+            lifetime_ms = expires_at_ms - stamp.time_ms + stamp.skew_ms
+            self.expires_at = self.stamped_at + lifetime_ms / 1000
+            self.expires_at_ms = expires_at_ms
 
     def give_up(self) -> None:
         """Nobody waits for it any more."""
@@ -304,7 +339,7 @@ class _Try:
             path="rest",
             sent_at_ms=self._sent_at_ms or int(time.time() * 1000),
             fate=self.fate,
-            expires_at_ms=self._expires_at_ms,
+            expires_at_ms=self.expires_at_ms,
             acts=self._acts,
         )
 

@@ -25,6 +25,7 @@ An attempt that the deadline cut short is both ``DeadlineExceeded`` and what is 
 ``NotSent`` or ``OutcomeUnknown``. Catch whichever matters to you.
 """
 
+from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -89,9 +90,9 @@ class MassCancelError(Exception):
     def __str__(self) -> str:
         parts = [f"{self.context}: {self.message}" if self.context else self.message]
         if self.attempts:
-            fates = ", ".join(attempt.fate for attempt in self.attempts)
-            count = len(self.attempts)
-            parts.append(f"{count} attempt{'s' if count > 1 else ''} ({fates})")
+            fates = Counter(attempt.fate for attempt in self.attempts)
+            told = ", ".join(f"{count} {fate}" for fate, count in fates.items())
+            parts.append(f"attempts: {told}")
         if self.may_have_executed:
             parts.append("the cancel may have been carried out: list the open orders to know")
         elif self.attempts and any(attempt.acts for attempt in self.attempts):

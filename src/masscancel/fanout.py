@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 
-from masscancel.client import check_timeout
+from masscancel.client import check_settle, check_timeout
 from masscancel.errors import ConfigurationError, MassCancelError
-from masscancel.models import FanOutReport, Outcome, Target
+from masscancel.models import Confirmation, FanOutReport, Outcome, Target
 
 __all__ = ["cancel_as_completed", "cancel_many"]
 
@@ -16,6 +16,8 @@ async def cancel_many(
     *,
     concurrency: int = 64,
     timeout: float = 10.0,
+    confirm: bool = False,
+    settle: float = 0.25,
     on_outcome: Callable[[Outcome], object] | None = None,
 ) -> FanOutReport:
     """Cancel every target at once; report what became of each.
@@ -27,6 +29,8 @@ async def cancel_many(
         targets: which clients and scopes; :meth:`Target.product` makes many in one line.
         concurrency: how many requests of this fan-out may be in flight.
         timeout: seconds from now, for all of them together.
+        confirm: whether to prove each target flat, as ``cancel_all_and_confirm`` does.
+        settle: the time between the two listings of such a proof, in seconds.
         on_outcome: a plain function that is called with each outcome as it ends. What it raises
             ends the fan-out and reaches you.
 
@@ -37,7 +41,7 @@ async def cancel_many(
     Raises:
         ConfigurationError: an argument can't be used; nothing was sent.
     """
-    fan_out = _FanOut(targets, concurrency, timeout)
+    fan_out = _FanOut(targets, concurrency, timeout, settle if confirm else None)
     outcomes: dict[int, Outcome] = {}
     async with fan_out.running():
         async for index, outcome in fan_out:
@@ -53,6 +57,8 @@ async def cancel_as_completed(
     *,
     concurrency: int = 64,
     timeout: float = 10.0,
+    confirm: bool = False,
+    settle: float = 0.25,
 ) -> AsyncIterator[AsyncIterator[Outcome]]:
     """Cancel every target at once; hand each outcome over as it ends.
 
@@ -62,6 +68,8 @@ async def cancel_as_completed(
         targets: as for :func:`cancel_many`.
         concurrency: as for :func:`cancel_many`.
         timeout: as for :func:`cancel_many`.
+        confirm: as for :func:`cancel_many`.
+        settle: as for :func:`cancel_many`.
 
     Raises:
         ConfigurationError: an argument can't be used; nothing was sent.
@@ -71,7 +79,7 @@ async def cancel_as_completed(
         ...     async for outcome in outcomes:
         ...         print(outcome.target, outcome.ok)
     """
-    fan_out = _FanOut(targets, concurrency, timeout)
+    fan_out = _FanOut(targets, concurrency, timeout, settle if confirm else None)
     async with fan_out.running():
         yield (outcome async for _, outcome in fan_out)
 
@@ -79,12 +87,19 @@ async def cancel_as_completed(
 class _FanOut:
     """The targets, a task each. All wait for a place in one lane, which is what bounds them."""
 
-    def __init__(self, targets: Iterable[Target], concurrency: int, timeout: float) -> None:
+    def __init__(
+        self,
+        targets: Iterable[Target],
+        concurrency: int,
+        timeout: float,
+        settle: float | None,
+    ) -> None:
         loop = asyncio.get_running_loop()
         self._started = loop.time()
         self._deadline = self._started + check_timeout(timeout)
         if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
             raise ConfigurationError(f"concurrency must be a positive integer, not {concurrency!r}")
+        self._settle = None if settle is None else check_settle(settle, timeout)
         self._targets = list(targets)
         for target in self._targets:
             if not isinstance(target, Target):
@@ -117,15 +132,30 @@ class _FanOut:
             yield await self._ended.get()
 
     async def _cancel(self, index: int, target: Target) -> None:
-        ack, error = None, None
+        ack = confirmation = error = None
         try:
-            ack = await target.client._cancel_target(  # noqa: SLF001  # a friend
-                target.account_category, target.symbol, deadline=self._deadline, lane=self._lane
+            result = await target.client._cancel_target(  # noqa: SLF001  # a friend
+                target.account_category,
+                target.symbol,
+                deadline=self._deadline,
+                lane=self._lane,
+                settle=self._settle,
             )
         except MassCancelError as problem:
             error = problem
         except Exception as problem:  # noqa: BLE001  # whatever it is, the others go on
             error = MassCancelError(f"{type(problem).__name__}: {problem}", may_have_executed=True)
             error.__cause__ = problem
-        outcome = Outcome(target=target, ack=ack, error=error, elapsed=self.elapsed())
+        else:
+            if isinstance(result, Confirmation):
+                confirmation, ack = result, result.acks[-1] if result.acks else None
+            else:
+                ack = result
+        outcome = Outcome(
+            target=target,
+            ack=ack,
+            confirmation=confirmation,
+            error=error,
+            elapsed=self.elapsed(),
+        )
         self._ended.put_nowait((index, outcome))

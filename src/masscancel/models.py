@@ -15,7 +15,9 @@ __all__ = [
     "Attempt",
     "Confirmation",
     "FanOutReport",
+    "Gap",
     "OpenOrder",
+    "OrderUpdate",
     "Outcome",
     "Target",
 ]
@@ -95,6 +97,53 @@ class OpenOrder(msgspec.Struct, frozen=True, kw_only=True):
     status: str
 
 
+class OrderUpdate(msgspec.Struct, frozen=True, kw_only=True):
+    """One order has changed, as the venue's stream tells it.
+
+    Attributes:
+        account_category: such as ``"cash"``.
+        order_id: the venue's id.
+        symbol: the venue's own spelling.
+        side: ``"buy"`` or ``"sell"``.
+        price: limit price in quote currency; zero where the order has none.
+        quantity: the whole quantity of the order.
+        filled_quantity: how much of it has been filled.
+        order_type: the venue's word, such as ``"Limit"``.
+        status: the venue's word, such as ``"PartiallyFilled"``.
+        state: what that means: ``"open"``, ``"filled"``, ``"cancelled"`` or ``"rejected"``.
+        timestamp_ms: when it changed, ms since the epoch; ``None`` if the venue does not say.
+    """
+
+    account_category: str
+    order_id: str
+    symbol: str
+    side: Literal["buy", "sell"]
+    price: Decimal
+    quantity: Decimal
+    filled_quantity: Decimal
+    order_type: str
+    status: str
+    state: Literal["open", "filled", "cancelled", "rejected"]
+    timestamp_ms: int | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the order may still trade."""
+        return self.state == "open"
+
+
+class Gap(msgspec.Struct, frozen=True, kw_only=True):
+    """Updates of a category may be missing from here on back to the last one.
+
+    Attributes:
+        account_category: such as ``"cash"``.
+        reason: why, for people.
+    """
+
+    account_category: str
+    reason: str
+
+
 class Confirmation(msgspec.Struct, frozen=True, kw_only=True):
     """Proof that the scope was flat: two empty listings, and nothing opened in between.
 
@@ -133,7 +182,8 @@ class Canceller(Protocol):
         *,
         deadline: float,
         lane: Semaphore,
-    ) -> Ack: ...
+        settle: float | None,
+    ) -> "Ack | Confirmation": ...
 
 
 class Target(msgspec.Struct, frozen=True):

@@ -1,0 +1,196 @@
+"""Flat or not flat: a pure state machine. Listings and order events go in, the next step comes out.
+
+The scope is flat when two listings of it, at least ``settle`` apart, were both empty, no order
+update in between opened an order in it, and no order of the gate was unresolved. "Apart" is from
+the end of the first to the beginning of the second, so that whatever the venue read them at, the
+two readings are at least so far apart. A sweep, an order that shows, a gap in the updates that
+were watched: each starts the proof anew.
+
+When another sweep is due: at first; whenever an order shows that was not known when the last one
+was sent, since that one has not covered it; when an order of the gate has just been resolved; and
+every ``SWEEP_AGAIN`` seconds while orders stay. Towards the deadline there are no more sweeps, but
+one last listing: what is left must be known.
+"""
+
+from collections.abc import Iterable
+from enum import Enum, auto
+from typing import Final
+
+import msgspec
+
+from masscancel.models import OpenOrder, OrderUpdate
+
+__all__ = ["Confirming", "Do", "Step"]
+
+#: How long orders may stay listed after a sweep before it is repeated, in seconds.
+SWEEP_AGAIN: Final = 0.5
+#: What is kept for the last listing, beside twice the longest one so far, in seconds.
+LAST_LISTING: Final = 0.05
+#: The wait before an unfinished scope is listed again, in seconds: it doubles up to the second.
+LIST_AGAIN: Final = (0.05, 0.8)
+
+
+class Do(Enum):
+    """What comes next."""
+
+    SWEEP = auto()  # cancel everything in the scope
+    LIST = auto()  # list the scope
+    WAIT = auto()  # until the step's time, or something happens
+    DONE = auto()  # the scope is flat
+
+
+class Step(msgspec.Struct, frozen=True):
+    """What comes next, and when at the latest.
+
+    Attributes:
+        do: what.
+        until: for ``WAIT``, the time; otherwise now.
+    """
+
+    do: Do
+    until: float
+
+
+class Confirming:
+    """The proof of one scope. All times are seconds of one clock that only moves forward.
+
+    Args:
+        settle: how far apart the two listings must be.
+        deadline: when the time is up.
+        streamed: whether order updates of the scope are watched from now on.
+    """
+
+    def __init__(self, *, settle: float, deadline: float, streamed: bool = False) -> None:
+        self._settle = settle
+        self._deadline = deadline
+        self._longest_listing = 0.0
+        self._last_listed = False
+        self._sweep_due = True
+        self._swept_at = float("-inf")
+        self._list_at = float("-inf")
+        self._wait, self._longest_wait = LIST_AGAIN
+        self._empty_at: float | None = None
+        self._flat = False
+        self._covered: set[str] = set()  # known when the last sweep was sent
+        self._seen: dict[str, OpenOrder | OrderUpdate] = {}
+        self._ended: dict[str, str] = {}
+        self.streamed = streamed
+        #: Whether a listing could be read since the last sweep.
+        self.listed_since_sweep = False
+        #: The latest listing that could be read.
+        self.residual: tuple[OpenOrder, ...] = ()
+
+    def step(self, now: float) -> Step:
+        """What to do now."""
+        if self._flat and not self._sweep_due:
+            return Step(Do.DONE, now)
+        close = self._deadline - LAST_LISTING - 2 * self._longest_listing
+        if now >= close:
+            if self._last_listed and now < self._list_at:
+                return Step(Do.WAIT, min(self._list_at, self._deadline))
+            return Step(Do.LIST, now)
+        again = self._swept_at + SWEEP_AGAIN if self.residual else close
+        if self._sweep_due or now >= again:
+            return Step(Do.SWEEP, now)
+        if now >= self._list_at:
+            return Step(Do.LIST, now)
+        return Step(Do.WAIT, min(self._list_at, again, close))
+
+    def sweeping(self, now: float) -> None:
+        """A cancel-all of the scope is being sent."""
+        self._sweep_due = False
+        self._swept_at = now
+        self._covered = set(self._seen)
+        self.listed_since_sweep = False
+        self._start_anew(now)
+
+    def sweep_failed(self) -> None:
+        """It was not acknowledged: it is due again at once if orders are still listed."""
+        self._swept_at = float("-inf")
+
+    def listed(self, began: float, ended: float, orders: Iterable[OpenOrder]) -> None:
+        """A listing that began and ended then showed these open orders."""
+        self.residual = tuple(orders)
+        self.listed_since_sweep = True
+        self._note_listing(began, ended)
+        if self.residual:
+            for order in self.residual:
+                self._show(order)
+            self._empty_at = None
+            self._flat = False
+            self._list_at = ended + self._wait
+            self._wait = min(2 * self._wait, self._longest_wait)
+        elif self._empty_at is None:
+            self._empty_at = ended
+            self._list_at = ended + self._settle
+        elif began - self._empty_at >= self._settle:
+            self._flat = True
+        else:
+            self._list_at = self._empty_at + self._settle
+
+    def unreadable(self, began: float, ended: float) -> None:
+        """A listing that began and ended then could not be read."""
+        self._note_listing(began, ended)
+        self._list_at = max(self._list_at, ended + self._wait)
+        self._wait = min(2 * self._wait, self._longest_wait)
+
+    def updated(self, update: OrderUpdate, now: float) -> None:
+        """An order of the scope has changed."""
+        if update.is_open:
+            self._show(update)
+            self._start_anew(now)
+            return
+        self._seen.setdefault(update.order_id, update)
+        self._ended[update.order_id] = update.state
+        if self.residual and all(order.order_id in self._ended for order in self.residual):
+            self._list_at = min(self._list_at, now)
+
+    def missed(self, now: float) -> None:
+        """Updates may have been missed: what was proven until now does not count."""
+        self.streamed = False
+        self._start_anew(now)
+
+    def gated(self, *, under_way: int, arrived: int) -> None:
+        """So many orders are on their way through the gate; so many have arrived since."""
+        if arrived:
+            self._sweep_due = True
+        if arrived or under_way:
+            self._empty_at, self._flat = None, False
+
+    def explained(self, order_id: str, state: str) -> None:
+        """How an order that is not listed any more has ended: ``"filled"`` or ``"cancelled"``."""
+        self._ended.setdefault(order_id, state)
+
+    @property
+    def unexplained(self) -> tuple[OpenOrder | OrderUpdate, ...]:
+        """Orders that were seen, are listed no more, and whose end is not known."""
+        listed = {order.order_id for order in self.residual}
+        gone = self._seen.keys() - self._ended.keys() - listed
+        return tuple(self._seen[order_id] for order_id in sorted(gone))
+
+    def ended(self, state: str) -> tuple[str, ...] | None:
+        """Ids of the orders that ended so; ``None`` if that could not be observed.
+
+        With updates watched throughout, that is all of them; otherwise those that were listed.
+        """
+        if (self.streamed or self._seen) and not self.unexplained:
+            return tuple(sorted(i for i, ended in self._ended.items() if ended == state))
+        return None
+
+    def _show(self, order: OpenOrder | OrderUpdate) -> None:
+        """An order is open in the scope."""
+        self._ended.pop(order.order_id, None)
+        self._seen[order.order_id] = order
+        if order.order_id not in self._covered:
+            self._sweep_due = True
+
+    def _note_listing(self, began: float, ended: float) -> None:
+        close = self._deadline - LAST_LISTING - 2 * self._longest_listing
+        self._last_listed = began >= close
+        self._longest_listing = max(self._longest_listing, ended - began)
+
+    def _start_anew(self, now: float) -> None:
+        self._empty_at = None
+        self._flat = False
+        self._wait = LIST_AGAIN[0]
+        self._list_at = now

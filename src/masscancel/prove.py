@@ -1,0 +1,161 @@
+"""The prover: sweeps and lists a scope, as ``confirm`` says, until it is flat."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from masscancel.confirm import Confirming, Do
+from masscancel.driver import Job
+from masscancel.errors import (
+    DeadlineExceeded,
+    MassCancelError,
+    NotFlat,
+    ProtocolError,
+    RateLimited,
+    TransportError,
+    Unproven,
+    VenueUnavailable,
+)
+from masscancel.models import Ack, Confirmation, OpenOrder
+
+__all__ = ["Prover"]
+
+log = logging.getLogger("masscancel")
+
+_PASSING: Final = (TransportError, ProtocolError, RateLimited, VenueUnavailable, DeadlineExceeded)
+
+
+class Prover:
+    """Proves one scope of one client flat.
+
+    Args:
+        job: whose deadline, lanes, gate and attempts these are.
+        settle: the time between the two listings, in seconds.
+        sweep: cancels everything in the scope, within a job.
+        list_orders: lists the scope, within a job.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        *,
+        settle: float,
+        sweep: Callable[[Job], Awaitable[Ack]],
+        list_orders: Callable[[Job], Awaitable[list[OpenOrder]]],
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._job = job
+        self._settle = settle
+        self._sweep_once = sweep
+        self._list_once = list_orders
+        self._proof = Confirming(settle=settle, deadline=job.deadline)
+        self._acks: list[Ack] = []
+        self._may_have_swept = False
+        self._last_error: MassCancelError | None = None
+        self._arrived = job.gate.arrived if job.gate is not None else 0
+        self._news = asyncio.Event()
+
+    async def prove(self) -> Confirmation:
+        """Sweep and list until the scope is flat.
+
+        Raises:
+            NotFlat: the time was up and orders were still listed.
+            Unproven: the time was up and no listing since the last sweep could be read.
+            DeadlineExceeded: the time was up between the two listings.
+            MassCancelError: the first sweep was refused for good.
+        """
+        started = self._loop.time()
+        gate = self._job.gate
+        if gate is not None:
+            gate.listen(self._news.set)
+        try:
+            while (now := self._loop.time()) < self._job.deadline:
+                self._take_news(now)
+                step = self._proof.step(now)
+                if step.do is Do.DONE:
+                    return self._confirmation(now - started)
+                if step.do is Do.SWEEP:
+                    await self._sweep(now)
+                elif step.do is Do.LIST:
+                    await self._list(now)
+                else:
+                    await self._wait(step.until)
+            raise self._not_proven()
+        finally:
+            if gate is not None:
+                gate.unlisten(self._news.set)
+
+    def _take_news(self, now: float) -> None:
+        """Tell the proof what has happened since the last step."""
+        self._news.clear()
+        gate = self._job.gate
+        if gate is not None:
+            arrived, self._arrived = gate.arrived - self._arrived, gate.arrived
+            self._proof.gated(under_way=gate.under_way, arrived=arrived)
+
+    async def _sweep(self, now: float) -> None:
+        self._proof.sweeping(now)
+        try:
+            self._acks.append(await self._sweep_once(self._part(now)))
+        except MassCancelError as error:
+            if not self._may_have_swept and not isinstance(error, _PASSING):
+                raise
+            self._proof.sweep_failed()
+            self._note(error)
+            self._may_have_swept |= error.may_have_executed
+        else:
+            self._may_have_swept = True
+
+    async def _list(self, now: float) -> None:
+        try:
+            orders = await self._list_once(self._part(now))
+        except MassCancelError as error:
+            self._proof.unreadable(now, self._loop.time())
+            self._note(error)
+        else:
+            self._proof.listed(now, self._loop.time(), orders)
+
+    def _note(self, error: MassCancelError) -> None:
+        self._last_error = error
+        log.debug("%s", error)
+
+    async def _wait(self, until: float) -> None:
+        timer = self._loop.call_at(until, self._news.set)
+        try:
+            await self._news.wait()
+        finally:
+            timer.cancel()
+
+    def _part(self, now: float) -> Job:
+        """One sweep or listing: it may not take all of the time, so that others can follow."""
+        left = self._job.deadline - now
+        return self._job.within(now + max(left / 3, min(1.0, left / 2)))
+
+    def _confirmation(self, elapsed: float) -> Confirmation:
+        return Confirmation(
+            acks=tuple(self._acks),
+            sweeps=len(self._acks),
+            cancelled=self._proof.ended("cancelled"),
+            filled=self._proof.ended("filled"),
+            settle=self._settle,
+            streamed=self._proof.streamed,
+            elapsed=elapsed,
+        )
+
+    def _not_proven(self) -> MassCancelError:
+        proof = self._proof
+        error: MassCancelError
+        if not proof.listed_since_sweep:
+            error = Unproven("the time was up, and the open orders could not be listed")
+        elif proof.residual:
+            count = len(proof.residual)
+            error = NotFlat(
+                f"the time was up, and {count} order{'s are' if count > 1 else ' is'} still open",
+                residual=proof.residual,
+            )
+        else:
+            error = DeadlineExceeded("the time was up before the scope could be listed twice")
+        error.__cause__ = self._last_error
+        self._job.describe(error)
+        return error
