@@ -2,10 +2,10 @@
 
 import asyncio
 import math
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from functools import partial
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Self, TypeVar, get_args
 
 from msgspec.structs import replace
 
@@ -13,10 +13,11 @@ from masscancel.credentials import Credentials
 from masscancel.driver import Driver, Job, Lanes
 from masscancel.errors import ConfigurationError
 from masscancel.gate import OrderGate
-from masscancel.models import Ack, Confirmation, OpenOrder
+from masscancel.models import Ack, Confirmation, Gap, OpenOrder, OrderState, OrderUpdate, Via
 from masscancel.prove import Prover
 from masscancel.retry import RetryPolicy
 from masscancel.session import SessionPool
+from masscancel.stream import Streams
 from masscancel.venue import Flow, Venue
 
 __all__ = ["Client"]
@@ -37,6 +38,8 @@ class Client:
         pool: an entered pool to share with other clients; by default the client has its own.
         categories: the account categories it will use, so that connections to their hosts are
             opened on entry. By default, that is done where one host serves all of the venue's.
+        watch: the account categories whose order updates are followed from entry on, on a stream
+            that is opened in the background: confirmations then see what happens between listings.
         retry: how persistent to be.
         entry_timeout: how long entering may take where the venue has to be asked, in seconds.
 
@@ -55,6 +58,7 @@ class Client:
         venue: Venue,
         pool: SessionPool | None = None,
         categories: Iterable[str] | None = None,
+        watch: Iterable[str] = (),
         retry: RetryPolicy | None = None,
         entry_timeout: float = 10.0,
     ) -> None:
@@ -64,11 +68,13 @@ class Client:
         self._venue = venue
         self._explicit = categories is not None
         self._categories = tuple(venue.abilities if categories is None else categories)
+        self._watched = tuple(watch)
         self._policy = retry or RetryPolicy()
         self._entry_timeout = check_timeout(entry_timeout)
         self._pool = pool or SessionPool()
         self._owns_pool = pool is None
         self._entered = False
+        self._streams: Streams | None = None
 
     def __repr__(self) -> str:
         return f"Client({self._venue.name}, label={self.label!r})"
@@ -91,12 +97,15 @@ class Client:
         elif not self._pool.is_open:
             raise ConfigurationError("enter the session pool before the clients that share it")
         self._entered = True
+        self._streams = Streams(self._credentials, self._venue, self._pool)
         try:
             if not self._venue.ready():
                 job = self._job("enter", None, None, self._deadline(self._entry_timeout))
                 self._venue = await self._run(self._venue.prepare(), job)
+                self._streams = Streams(self._credentials, self._venue, self._pool)
             for origin in self._origins():
                 self._pool.keep_warm(self._venue.probe(origin))
+            self._watches = [self._streams.watch(category) for category in self._watched]
         except BaseException:
             await self.__aexit__(None, None, None)
             raise
@@ -109,8 +118,12 @@ class Client:
         traceback: TracebackType | None,
     ) -> None:
         self._entered = False
-        if self._owns_pool:
-            await self._pool.close()
+        try:
+            if self._streams is not None:
+                await self._streams.close()
+        finally:
+            if self._owns_pool:
+                await self._pool.close()
 
     def _origins(self) -> set[str]:
         """The origins that are sure to be used."""
@@ -124,6 +137,7 @@ class Client:
         *,
         request_id: str | None = None,
         timeout: float = 5.0,
+        via: Via = "rest",
         gate: OrderGate | None = None,
     ) -> Ack:
         """Ask the venue to cancel every open order in the scope.
@@ -139,6 +153,9 @@ class Client:
             symbol: one symbol, such as ``"BTC/USDT"``; ``None`` for all.
             request_id: an id for the venue to echo, where it does; made up if not given.
             timeout: seconds from now, covering every retry.
+            via: ``"rest"``; ``"stream"``, on the account's websocket, which is opened if need be;
+                or ``"both"`` at once, where the first valid Ack wins and another REST attempt
+                follows soon if there is none.
             gate: is shut before anything is sent, and stays so until every attempt is resolved.
 
         Raises:
@@ -150,9 +167,10 @@ class Client:
             ProtocolError: the only answers could not be understood.
         """
         deadline = self._deadline(timeout)
+        self._check_via(account_category, via)
         if gate is not None:
             gate.shut()
-        job = self._job("cancel_all", account_category, symbol, deadline, gate=gate)
+        job = self._job("cancel_all", account_category, symbol, deadline, gate=gate, via=via)
         return await self._acknowledge(account_category, symbol, job, request_id)
 
     async def cancel_all_and_confirm(
@@ -212,6 +230,26 @@ class Client:
         job = self._job("open_orders", account_category, symbol, deadline, self._pool.lane)
         return await self._list(account_category, symbol, job)
 
+    def order_updates(self, account_category: str) -> AsyncIterator[OrderUpdate | Gap]:
+        """Follow the order updates of a category, from now on.
+
+        The stream is opened if need be, and kept up. Any number of iterations may run; one that
+        does not keep up is told of a gap and holds nobody up. They end when the client is left.
+
+        Args:
+            account_category: the venue's word, such as ``"cash"``.
+
+        Returns:
+            An iterator of updates; a :class:`~masscancel.Gap` says that some may be missing before
+            it, because the stream dropped or the consumer did not keep up.
+
+        Raises:
+            ScopeError: the venue has no such category.
+            ConfigurationError: the venue has no stream.
+            AuthenticationError: from the iteration, if the login is refused.
+        """
+        return self._open_streams().watch(account_category)
+
     async def _cancel_target(
         self,
         account_category: str,
@@ -236,8 +274,16 @@ class Client:
             settle=settle,
             sweep=partial(self._acknowledge, account_category, symbol),
             list_orders=partial(self._list, account_category, symbol),
+            find_states=partial(self._find_states, account_category),
+            watch=self._open_streams().trusted(account_category),
+            symbol=symbol,
         )
         return await prover.prove()
+
+    async def _find_states(
+        self, account_category: str, orders: Sequence[OpenOrder | OrderUpdate], job: Job
+    ) -> Mapping[str, OrderState]:
+        return await self._run(self._venue.order_states(account_category, orders), job)
 
     async def _list(self, account_category: str, symbol: str | None, job: Job) -> list[OpenOrder]:
         return await self._run(self._venue.open_orders(account_category, symbol), job)
@@ -254,10 +300,15 @@ class Client:
         return replace(ack, attempts=job.attempts())
 
     async def _run(self, flow: Flow[T], job: Job) -> T:
-        if not self._entered:
-            raise ConfigurationError(f"enter {self!r} first: async with Client(...) as client")
-        driver = Driver(self._credentials, self._venue, self._pool, self._policy)
+        driver = Driver(
+            self._credentials, self._venue, self._pool, self._open_streams(), self._policy
+        )
         return await driver.run(flow, job)
+
+    def _open_streams(self) -> Streams:
+        if not self._entered or self._streams is None:
+            raise ConfigurationError(f"enter {self!r} first: async with Client(...) as client")
+        return self._streams
 
     def _job(
         self,
@@ -267,12 +318,19 @@ class Client:
         deadline: float,
         *lanes: asyncio.Semaphore,
         gate: OrderGate | None = None,
+        via: Via = "rest",
     ) -> Job:
         scope = [str(word) for word in (account_category, symbol) if word not in (None, "")]
         words = [call, *(word for word in scope if word.isprintable()), "on", self._venue.name]
         if self.label:
             words.append(f"[{self.label}]")
-        return Job(" ".join(words), deadline, Lanes(*lanes) if lanes else None, gate)
+        return Job(" ".join(words), deadline, Lanes(*lanes) if lanes else None, gate, via)
+
+    def _check_via(self, account_category: str, via: Via) -> None:
+        if via not in get_args(Via):
+            raise ConfigurationError(f"via must be one of {get_args(Via)}, not {via!r}")
+        if via != "rest" and self._entered and self._venue.stream(account_category) is None:
+            raise ConfigurationError(f"{self._venue.name} has no stream to cancel on: via='rest'")
 
     def _deadline(self, timeout: float) -> float:
         return asyncio.get_running_loop().time() + check_timeout(timeout)

@@ -18,7 +18,7 @@ from typing import Final
 
 import msgspec
 
-from masscancel.models import OpenOrder, OrderUpdate
+from masscancel.models import OpenOrder, OrderState, OrderUpdate
 
 __all__ = ["Confirming", "Do", "Step"]
 
@@ -73,7 +73,7 @@ class Confirming:
         self._flat = False
         self._covered: set[str] = set()  # known when the last sweep was sent
         self._seen: dict[str, OpenOrder | OrderUpdate] = {}
-        self._ended: dict[str, str] = {}
+        self._ended: dict[str, OrderState] = {}
         self.streamed = streamed
         #: Whether a listing could be read since the last sweep.
         self.listed_since_sweep = False
@@ -157,9 +157,12 @@ class Confirming:
         if arrived or under_way:
             self._empty_at, self._flat = None, False
 
-    def explained(self, order_id: str, state: str) -> None:
-        """How an order that is not listed any more has ended: ``"filled"`` or ``"cancelled"``."""
-        self._ended.setdefault(order_id, state)
+    def explained(self, order_id: str, state: OrderState, now: float) -> None:
+        """What has become of an order that is listed no more. If it is open, nothing is proven."""
+        if state == "open":
+            self._start_anew(now)
+        else:
+            self._ended.setdefault(order_id, state)
 
     @property
     def unexplained(self) -> tuple[OpenOrder | OrderUpdate, ...]:
@@ -168,7 +171,7 @@ class Confirming:
         gone = self._seen.keys() - self._ended.keys() - listed
         return tuple(self._seen[order_id] for order_id in sorted(gone))
 
-    def ended(self, state: str) -> tuple[str, ...] | None:
+    def ended(self, state: OrderState) -> tuple[str, ...] | None:
         """Ids of the orders that ended so; ``None`` if that could not be observed.
 
         With updates watched throughout, that is all of them; otherwise those that were listed.

@@ -6,6 +6,7 @@ import time
 from collections.abc import Coroutine, Iterable, Sequence
 from contextlib import nullcontext
 from typing import Any, Final, TypeVar
+from urllib.parse import parse_qsl
 
 from masscancel.credentials import Credentials
 from masscancel.errors import (
@@ -19,10 +20,11 @@ from masscancel.errors import (
     VenueError,
 )
 from masscancel.gate import OrderGate
-from masscancel.models import Attempt, Fate
+from masscancel.models import Attempt, Fate, Path, Via
 from masscancel.retry import Retry, RetryPolicy
 from masscancel.session import Sending, SessionPool
-from masscancel.venue import Call, Flow, Request, Stamp, Venue
+from masscancel.stream import Streams
+from masscancel.venue import Call, Flow, Request, Saying, Stamp, Venue
 
 __all__ = ["Driver", "Job", "Lanes"]
 
@@ -31,6 +33,8 @@ log = logging.getLogger("masscancel")
 T = TypeVar("T")
 
 _NO_TURN: Final = nullcontext()
+#: No signature is shorter, in a query or a form.
+_SIGNATURE: Final = 32
 _RESOLVED: Final = frozenset({"answered", "refused", "not sent"})
 
 
@@ -70,6 +74,7 @@ class Job:
         deadline: when its time is up, in the loop's time.
         lanes: where its requests wait for their turn; ``None`` if they never queue.
         gate: what learns of each attempt to cancel.
+        via: which way a cancel goes, where its venue has more than one.
     """
 
     def __init__(
@@ -78,8 +83,10 @@ class Job:
         deadline: float,
         lanes: Lanes | None = None,
         gate: OrderGate | None = None,
+        via: Via = "rest",
     ) -> None:
         self.what = what
+        self.via = via
         self.deadline = deadline
         self.lanes = lanes
         self.gate = gate
@@ -88,13 +95,13 @@ class Job:
 
     def within(self, deadline: float) -> "Job":
         """A part of this job, with a deadline of its own; its attempts are this job's, too."""
-        part = Job(self.what, min(deadline, self.deadline), self.lanes, self.gate)
+        part = Job(self.what, min(deadline, self.deadline), self.lanes, self.gate, self.via)
         part._whole = self  # of the same kind
         return part
 
-    def open(self, call: Call[Any], *, fresh: bool) -> "_Try":
+    def open(self, call: Call[Any], *, path: Path, fresh: bool = False) -> "_Try":
         """Begin an attempt, on a fresh connection if asked for."""
-        attempt = _Try(acts=call.acts, fresh=fresh)
+        attempt = _Try(acts=call.acts, path=path, fresh=fresh)
         self._note(attempt)
         if call.acts and self.gate is not None:
             self.gate.register(attempt)
@@ -121,15 +128,22 @@ class Driver:
         credentials: what to sign with.
         venue: whose flows these are.
         pool: where to send.
+        streams: where to say what goes on a stream.
         policy: how persistent to be.
     """
 
     def __init__(
-        self, credentials: Credentials, venue: Venue, pool: SessionPool, policy: RetryPolicy
+        self,
+        credentials: Credentials,
+        venue: Venue,
+        pool: SessionPool,
+        streams: Streams,
+        policy: RetryPolicy,
     ) -> None:
         self._credentials = credentials
         self._venue = venue
         self._pool = pool
+        self._streams = streams
         self._policy = policy
 
     async def run(self, flow: Flow[T], job: Job) -> T:
@@ -162,6 +176,8 @@ class Driver:
         loop = asyncio.get_running_loop()
         if not self._pool.keeps_warm(call.origin):
             self._pool.keep_warm(self._venue.probe(call.origin))
+        saying = call.saying if job.via != "rest" else None
+        both = saying is not None and job.via == "both"
         retry = Retry(
             self._policy,
             self._pool.budget(call.origin),
@@ -169,6 +185,7 @@ class Driver:
             deadline=job.deadline,
             urgent=call.acts,
             repeatable=call.repeatable,
+            patience=self._policy.hedge if both else None,
         )
         race = _Race(loop)
         errors: list[MassCancelError] = []
@@ -179,10 +196,17 @@ class Driver:
                         await race.abandon()  # it gives its place up to others
                         if not await job.lanes.enter(job.deadline):
                             break
-                    # On a fresh connection, if what there was has just failed or does not answer.
-                    lost = bool(errors) and isinstance(errors[-1], TransportError)
-                    attempt = job.open(call, fresh=lost or bool(race.running))
-                    race.start(attempt, self._attempt(call, attempt, race), job.lanes)
+                    if saying is not None and (not both or retry.sends == 1):
+                        attempt = job.open(call, path="stream")
+                        race.start(attempt, self._say(saying, attempt, race), job.lanes)
+                        if both:
+                            retry.beside()
+                    if saying is None or both:
+                        # On a fresh connection, if there is trouble on those there are.
+                        lost = bool(errors) and isinstance(errors[-1], TransportError)
+                        beside = any(other.path == "rest" for other in race.running)
+                        attempt = job.open(call, path="rest", fresh=lost or beside)
+                        race.start(attempt, self._attempt(call, attempt, race), job.lanes)
                 elif not race.running and retry.next_send >= job.deadline:
                     break
                 for attempt, result in await race.wait(min(retry.next_send, job.deadline)):
@@ -229,6 +253,20 @@ class Driver:
             return
         attempt.fate = _fate(error)
         _scrub(error, credentials, request)
+        race.report(attempt, error)
+
+    async def _say(self, saying: Saying, attempt: "_Try", race: "_Race") -> None:
+        """Say a cancel on the stream and understand the answer, once; report what came of it."""
+        try:
+            ack = await self._streams.ask(saying, attempt.written)
+        except MassCancelError as problem:
+            error = problem
+        else:
+            attempt.fate = "answered"
+            race.report(attempt, ack)
+            return
+        attempt.fate = _fate(error)
+        _scrub(error, self._credentials, None)
         race.report(attempt, error)
 
 
@@ -284,6 +322,10 @@ class _Race:
     def leave(self) -> Iterable[asyncio.Task[None]]:
         """Let go of what still runs: somebody else will see to its end."""
         tasks = [*self.running.values()]
+        for attempt, task in self.running.items():
+            if not attempt.reached:  # there is nothing to answer
+                attempt.give_up()
+                task.cancel()
         self.running.clear()
         return tasks
 
@@ -300,7 +342,8 @@ class _Race:
 class _Try:
     """One attempt while it is under way."""
 
-    def __init__(self, *, acts: bool, fresh: bool) -> None:
+    def __init__(self, *, acts: bool, path: Path, fresh: bool) -> None:
+        self.path = path
         self.sending = Sending(fresh=fresh)
         self.fate: Fate = "open"
         self.stamped_at = 0.0
@@ -336,7 +379,7 @@ class _Try:
     def freeze(self) -> Attempt:
         """What is known of it now."""
         return Attempt(
-            path="rest",
+            path=self.path,
             sent_at_ms=self._sent_at_ms or int(time.time() * 1000),
             fate=self.fate,
             expires_at_ms=self.expires_at_ms,
@@ -355,6 +398,8 @@ def _scrub(error: MassCancelError, credentials: Credentials, request: Request | 
     secrets = [credentials.api_secret, credentials.api_key]
     if request is not None:
         secrets += [value for name, value in request.headers.items() if name != "Content-Type"]
+        signed = f"{request.target.partition('?')[2]}&{request.body.decode('latin-1')}"
+        secrets += [value for _, value in parse_qsl(signed) if len(value) >= _SIGNATURE]
 
     def clean(text: str) -> str:
         for secret in secrets:

@@ -24,6 +24,8 @@ __all__ = [
 
 Fate = Literal["answered", "refused", "not sent", "unknown", "open"]
 Path = Literal["rest", "stream"]
+Via = Literal["rest", "stream", "both"]
+OrderState = Literal["open", "filled", "cancelled", "rejected"]
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
@@ -123,7 +125,7 @@ class OrderUpdate(msgspec.Struct, frozen=True, kw_only=True):
     filled_quantity: Decimal
     order_type: str
     status: str
-    state: Literal["open", "filled", "cancelled", "rejected"]
+    state: OrderState
     timestamp_ms: int | None = None
 
     @property

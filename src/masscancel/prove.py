@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
 from masscancel.confirm import Confirming, Do
@@ -17,11 +17,14 @@ from masscancel.errors import (
     Unproven,
     VenueUnavailable,
 )
-from masscancel.models import Ack, Confirmation, OpenOrder
+from masscancel.models import Ack, Confirmation, Gap, OpenOrder, OrderState, OrderUpdate
+from masscancel.stream import Watch
 
 __all__ = ["Prover"]
 
 log = logging.getLogger("masscancel")
+
+Order = OpenOrder | OrderUpdate
 
 _PASSING: Final = (TransportError, ProtocolError, RateLimited, VenueUnavailable, DeadlineExceeded)
 
@@ -34,6 +37,9 @@ class Prover:
         settle: the time between the two listings, in seconds.
         sweep: cancels everything in the scope, within a job.
         list_orders: lists the scope, within a job.
+        find_states: finds out what has become of orders, within a job.
+        watch: the category's order updates, if they can be trusted from here on.
+        symbol: which of them matter; ``None`` for all.
     """
 
     def __init__(
@@ -43,13 +49,20 @@ class Prover:
         settle: float,
         sweep: Callable[[Job], Awaitable[Ack]],
         list_orders: Callable[[Job], Awaitable[list[OpenOrder]]],
+        find_states: Callable[[Sequence[Order], Job], Awaitable[Mapping[str, OrderState]]],
+        watch: Watch | None,
+        symbol: str | None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._job = job
         self._settle = settle
         self._sweep_once = sweep
         self._list_once = list_orders
-        self._proof = Confirming(settle=settle, deadline=job.deadline)
+        self._find_states = find_states
+        self._watch = watch
+        self._symbol = symbol
+        self._proof = Confirming(settle=settle, deadline=job.deadline, streamed=watch is not None)
+        self._asked_about: Sequence[Order] = ()
         self._acks: list[Ack] = []
         self._may_have_swept = False
         self._last_error: MassCancelError | None = None
@@ -69,16 +82,21 @@ class Prover:
         gate = self._job.gate
         if gate is not None:
             gate.listen(self._news.set)
+        if self._watch is not None:
+            self._watch.on_news = self._news.set
         try:
             while (now := self._loop.time()) < self._job.deadline:
                 self._take_news(now)
                 step = self._proof.step(now)
-                if step.do is Do.DONE:
-                    return self._confirmation(now - started)
+                gone = self._proof.unexplained
                 if step.do is Do.SWEEP:
                     await self._sweep(now)
                 elif step.do is Do.LIST:
                     await self._list(now)
+                elif gone and gone != self._asked_about:
+                    await self._explain(gone, now)
+                elif step.do is Do.DONE:
+                    return self._confirmation(now - started)
                 else:
                     await self._wait(step.until)
             raise self._not_proven()
@@ -89,6 +107,11 @@ class Prover:
     def _take_news(self, now: float) -> None:
         """Tell the proof what has happened since the last step."""
         self._news.clear()
+        for item in self._watch.drain() if self._watch is not None else ():
+            if isinstance(item, Gap):
+                self._proof.missed(now)
+            elif self._symbol in (None, item.symbol):
+                self._proof.updated(item, now)
         gate = self._job.gate
         if gate is not None:
             arrived, self._arrived = gate.arrived - self._arrived, gate.arrived
@@ -115,6 +138,17 @@ class Prover:
             self._note(error)
         else:
             self._proof.listed(now, self._loop.time(), orders)
+
+    async def _explain(self, gone: Sequence[Order], now: float) -> None:
+        """Find out how orders ended that are listed no more; it is no matter if that fails."""
+        self._asked_about = gone
+        try:
+            states = await self._find_states(gone, self._part(now))
+        except MassCancelError as error:
+            self._note(error)
+        else:
+            for order_id, state in states.items():
+                self._proof.explained(order_id, state, self._loop.time())
 
     def _note(self, error: MassCancelError) -> None:
         self._last_error = error

@@ -58,6 +58,7 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
         early_window: ... in the first so many seconds of a call.
         patience: how long one attempt may stay unanswered before another is sent beside it; it
             doubles with each.
+        hedge: the same where a call was sent on the stream and by REST at once.
         stamp_refusals: how many refused timestamps or nonces are answered with a new one.
     """
 
@@ -67,6 +68,7 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
     early_sends: int = 3
     early_window: float = 0.1
     patience: float = 1.0
+    hedge: float = 0.01
     stamp_refusals: int = 1
 
 
@@ -109,6 +111,7 @@ class Retry:
         deadline: when it is too late to send, by the same clock.
         urgent: whether the call cancels something.
         repeatable: whether it may be sent again when its outcome is unknown.
+        patience: in place of the policy's, in seconds.
         draw: an even draw from [0, 1).
     """
 
@@ -121,9 +124,11 @@ class Retry:
         deadline: float,
         urgent: bool,
         repeatable: bool = True,
+        patience: float | None = None,
         draw: Callable[[], float] = random.random,
     ) -> None:
         self._policy = policy
+        self._patience = policy.patience if patience is None else patience
         self._budget = budget
         self._started = started
         self._deadline = deadline
@@ -146,22 +151,28 @@ class Retry:
             self.next_send = self._deadline if wait is None else now + wait
             if wait != 0:
                 return False
-        patience = self._policy.patience * _doubled(self.sends)
+        patience = self._patience * _doubled(self.sends)
         self.sends += 1
         self._paid = False
-        self.next_send = now + patience if self._repeatable else self._deadline
+        self.next_send = self._not_early(now + patience) if self._repeatable else self._deadline
         return True
+
+    def beside(self) -> None:
+        """An attempt leaves on another path, together with the first."""
+        self.sends += 1
 
     def again(self, error: MassCancelError, now: float) -> bool:
         """Whether another attempt will follow this failure; sets when."""
         wait = self._wait(error, self._deadline - now)
         if wait is None:
             return False
-        at = now + wait
-        if self.sends >= self._policy.early_sends:
-            at = max(at, self._started + self._policy.early_window)
-        self.next_send = at
+        self.next_send = self._not_early(now + wait)
         return self.next_send < self._deadline
+
+    def _not_early(self, at: float) -> float:
+        if self.sends < self._policy.early_sends:
+            return at
+        return max(at, self._started + self._policy.early_window)
 
     def _wait(self, error: MassCancelError, left: float) -> float | None:
         if isinstance(error, StampRefused):

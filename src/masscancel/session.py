@@ -33,11 +33,15 @@ from aiohttp import client_exceptions
 from yarl import URL
 
 from masscancel.errors import (
+    AuthenticationError,
     ConfigurationError,
     MassCancelError,
     NotSent,
     OutcomeUnknown,
+    PermissionDenied,
     ProtocolError,
+    RateLimited,
+    VenueError,
 )
 from masscancel.retry import RetryBudget
 from masscancel.venue import SMALL_REPLY, Probe, Reply, Request, Stamp
@@ -56,6 +60,7 @@ _DNS_TTL: Final = 60
 _DNS_PATIENCE: Final = 0.5
 _HAPPY_EYEBALLS: Final = 0.03
 _DEAD_PEER_MS: Final = 2_000
+_CLOSE: Final = 0.5
 
 
 class Clock:
@@ -447,6 +452,43 @@ class SessionPool:
 
     # Sending.
 
+    async def open_websocket(
+        self, url: str, headers: Mapping[str, str], *, max_message: int
+    ) -> aiohttp.ClientWebSocketResponse:
+        """Open a websocket on a connection of its own.
+
+        Args:
+            url: where to.
+            headers: of the upgrade request.
+            max_message: the largest message to be read, in bytes.
+
+        Raises:
+            VenueError: the upgrade was refused.
+            NotSent: there is no connection, or no answer on it: nothing was asked yet.
+        """
+        session = self._session
+        if session is None or session.closed:
+            raise NotSent("the session pool is not open")
+        error: MassCancelError
+        try:
+            async with asyncio.timeout(self._connect_timeout):
+                return await session.ws_connect(
+                    URL(url, encoded=True),
+                    headers=headers,
+                    compress=0,
+                    max_msg_size=max_message,
+                    autoping=True,
+                    timeout=aiohttp.ClientWSTimeout(ws_close=_CLOSE),
+                )
+        except aiohttp.WSServerHandshakeError as problem:
+            kind = {401: AuthenticationError, 403: PermissionDenied, 429: RateLimited}
+            error = kind.get(problem.status, VenueError)(
+                message="the websocket was refused", http_status=problem.status
+            )
+        except (aiohttp.ClientError, OSError, ValueError) as problem:
+            error = NotSent(f"{url.partition('?')[0]} could not be reached: {_why(problem)}")
+        raise error
+
     async def send(
         self,
         origin: str,
@@ -500,13 +542,20 @@ def _cancel_timer(timer: asyncio.TimerHandle, _: asyncio.Task[Any]) -> None:
 async def _send_once(
     request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
 ) -> aiohttp.ClientResponse:
-    """Turn a disconnect into an error on which aiohttp does not send again."""
+    """Send no request again that aiohttp would: after a disconnect, or a websocket's redirect."""
     try:
-        return await handler(request)
+        response = await handler(request)
     except aiohttp.ClientConnectorError:
         raise
     except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as problem:
         lost = aiohttp.ClientConnectionError(_why(problem))
+    else:
+        if 300 <= response.status < 400 and "Upgrade" in request.headers:  # noqa: PLR2004
+            # A websocket would follow, and take the login headers elsewhere.
+            response.close()
+            lost = aiohttp.ClientConnectionError(f"redirected, HTTP {response.status}")
+        else:
+            return response
     raise lost
 
 

@@ -43,7 +43,7 @@ from masscancel.errors import (
     VenueError,
     VenueUnavailable,
 )
-from masscancel.models import Ack, OpenOrder
+from masscancel.models import Ack, OpenOrder, OrderState, OrderUpdate
 
 __all__ = ["Call", "Flow", "Reply", "Request", "Stamp", "Venue"]
 
@@ -113,6 +113,24 @@ class Reply(msgspec.Struct, frozen=True):
         return [("", f"HTTP {self.status}, {len(self.body)} bytes")]
 
 
+class Saying(msgspec.Struct, frozen=True, kw_only=True):
+    """A call, said on the venue's stream instead: a cancel-all, and how its answer is known.
+
+    Attributes:
+        account_category: whose stream it goes to, and what its answer must name.
+        symbol: what its answer must name, ``""`` for all.
+        request_id: what its answer carries, if it carries an id.
+        encode: from the stamp to the message.
+        lifetime_ms: for how long after the stamp the venue may carry it out.
+    """
+
+    account_category: str
+    symbol: str
+    request_id: str
+    encode: Callable[[Stamp], str]
+    lifetime_ms: int
+
+
 class Call(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
     """One request that is not signed yet, and how to understand its reply.
 
@@ -129,6 +147,7 @@ class Call(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
         nonces_per_second: how fast its nonces grow; 0 if it wants none. Nonces of one key are made
             to arrive in order.
         max_reply: the largest reply to be read, in bytes.
+        saying: how to say the same on a stream; ``None`` where there is no way.
     """
 
     method: str
@@ -141,6 +160,7 @@ class Call(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
     repeatable: bool = True
     nonces_per_second: int = 0
     max_reply: int = SMALL_REPLY
+    saying: Saying | None = None
 
 
 class Probe(msgspec.Struct, frozen=True, kw_only=True):
@@ -163,6 +183,84 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True):
 
 #: Yields calls that may be in flight together, is sent one result each, returns a value or raises.
 Flow: TypeAlias = Generator[Sequence[Call[Any]], Sequence[Any], T]
+
+
+class Greeting(msgspec.Struct, frozen=True):
+    """The stream is open; it is logged in already, or not."""
+
+    logged_in: bool
+
+
+class LoggedIn(msgspec.Struct, frozen=True):
+    """The answer to a login; ``error`` if it was refused."""
+
+    error: VenueError | None = None
+
+
+class Subscribed(msgspec.Struct, frozen=True):
+    """The answer to a subscription; ``error`` if it was refused."""
+
+    account_category: str
+    error: VenueError | None = None
+
+
+class Answered(msgspec.Struct, frozen=True):
+    """The answer to a cancel-all, whose id is ``""`` where the venue gives none."""
+
+    request_id: str
+    result: Ack | VenueError
+
+
+class Updated(msgspec.Struct, frozen=True):
+    """An order has changed."""
+
+    update: OrderUpdate
+
+
+class Pinged(msgspec.Struct, frozen=True):
+    """The venue wants to hear this from us."""
+
+    answer: str
+
+
+class Ended(msgspec.Struct, frozen=True):
+    """The venue ends the session."""
+
+    reason: str
+
+
+StreamEvent: TypeAlias = Greeting | LoggedIn | Subscribed | Answered | Updated | Pinged | Ended
+
+
+class StreamDialect(Protocol):
+    """How a venue's websocket is spoken to; pure. One serves all categories with the same URL."""
+
+    @property
+    def url(self) -> str:
+        """Where it is, such as ``wss://host/6/api/pro/v1/stream``."""
+
+    @property
+    def clock_origin(self) -> str:
+        """The origin whose clock its stamps follow."""
+
+    def login_headers(self, credentials: Credentials, stamp: Stamp) -> Mapping[str, str]:
+        """Headers that log in with the upgrade request."""
+
+    def login(self, credentials: Credentials, stamp: Stamp) -> str:
+        """The message that logs in where the headers did not."""
+
+    def subscribe(self, account_category: str) -> str:
+        """The message that asks for a category's order updates."""
+
+    def ping(self) -> str:
+        """The message that keeps the session alive; anything may answer it."""
+
+    def parse(self, message: bytes) -> Sequence[StreamEvent]:
+        """What a message means; empty for what does not matter here.
+
+        Raises:
+            ProtocolError: it can't be understood.
+        """
 
 
 class Abilities(msgspec.Struct, frozen=True, kw_only=True):
@@ -232,6 +330,14 @@ class Venue(Protocol):
             ScopeError: before anything is yielded, if the venue has no such scope.
         """
 
+    def order_states(
+        self, account_category: str, orders: Sequence[OpenOrder | OrderUpdate]
+    ) -> Flow[Mapping[str, OrderState]]:
+        """What has become of orders that are listed no more, by id; unknown ones are left out."""
+
+    def stream(self, account_category: str) -> StreamDialect | None:
+        """How the category's order updates can be followed; ``None`` if they can't."""
+
     def switch(
         self, account_category: str, symbol: str | None, timeout_ms: int
     ) -> Flow[int | None]:
@@ -299,14 +405,16 @@ def check_origin(value: object, *, name: str, scheme: str) -> str:
     return f"{url.scheme}://{bracketed}" + (f":{port}" if port is not None else "")
 
 
-def decode_json(decoder: "msgspec.json.Decoder[T]", reply: Reply) -> T:
-    """Decode a reply's body.
+def decode_json(
+    decoder: "msgspec.json.Decoder[T]", reply: Reply, part: msgspec.Raw | None = None
+) -> T:
+    """Decode a reply's body, or a part of it.
 
     Raises:
         ProtocolError: it is not the JSON that was expected.
     """
     try:
-        return decoder.decode(reply.body)
+        return decoder.decode(reply.body if part is None else part)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         why = "is not JSON" if not isinstance(error, msgspec.ValidationError) else f"{error}"
     kind = reply.headers.get("Content-Type", "no content type")[:60]

@@ -11,10 +11,16 @@ from masscancel.errors import ConfigurationError
 if TYPE_CHECKING:
     from masscancel.venue import Venue
     from masscancel.venues.ascendex import AscendEX as AscendEX
+    from masscancel.venues.binance import Binance as Binance
+    from masscancel.venues.bitmex import BitMEX as BitMEX
+    from masscancel.venues.kraken import Kraken as Kraken
 
 #: Name on the command line: module and class.
 VENUES: Final = {
     "ascendex": ("masscancel.venues.ascendex", "AscendEX"),
+    "binance": ("masscancel.venues.binance", "Binance"),
+    "bitmex": ("masscancel.venues.bitmex", "BitMEX"),
+    "kraken": ("masscancel.venues.kraken", "Kraken"),
 }
 
 

@@ -1,71 +1,42 @@
-"""AscendEX Pro (formerly BitMax).
+"""AscendEX's REST side, purely: signatures, and what its replies mean.
 
-Source: the exchange's public API documents, ``ascendex/ascendex-pro-api`` ("Cancel All Orders",
-"Authenticate a RESTful Request", "Error Codes") and ``ascendex/ascendex-futures-pro-api-v2``. The
-live shapes of the acknowledgement are those that ccxt's maintainers published (pull request 22926).
-
-The exchange has closed. There are no default hosts: its names may change hands.
+Source: "Authenticate a RESTful Request", "Cancel All Orders" and "Error Codes" of
+``ascendex/ascendex-pro-api``, and ``ascendex/ascendex-futures-pro-api-v2``. The live shapes of the
+acknowledgement are those that ccxt's maintainers published (pull request 22926).
 """
 
-import re
 from binascii import b2a_base64
 from collections.abc import Mapping
-from functools import partial
 from hmac import digest
-from typing import Any, ClassVar, Final, Literal, Self
-from urllib.parse import quote
-from uuid import uuid4
+from typing import Any, Final, Literal
 
 import msgspec
-from msgspec.structs import force_setattr, replace
 
 from masscancel.credentials import Credentials
 from masscancel.errors import (
     AuthenticationError,
-    ConfigurationError,
     InvalidRequest,
     MassCancelError,
     PermissionDenied,
     ProtocolError,
     RateLimited,
-    ScopeError,
     StampRefused,
     VenueError,
     VenueUnavailable,
 )
-from masscancel.models import Ack, OpenOrder
+from masscancel.models import Ack, OpenOrder, OrderState
 from masscancel.venue import (
-    LISTING,
-    Abilities,
     Call,
-    Flow,
-    Probe,
     Reply,
     Request,
     Stamp,
-    check_origin,
     decimal,
     decode_json,
     http_error,
-    one,
 )
-
-__all__ = ["AscendEX"]
 
 #: The server refuses a timestamp further than this from its own clock.
 WINDOW_MS: Final = 30_000
-
-_SYMBOLS: Final[Mapping[str, re.Pattern[str]]] = {
-    "cash": re.compile(r"[A-Z0-9$][A-Z0-9$._]{0,31}/[A-Z0-9][A-Z0-9._]{0,31}"),
-    "margin": re.compile(r"[A-Z0-9$][A-Z0-9$._]{0,31}/[A-Z0-9][A-Z0-9._]{0,31}"),
-    "futures": re.compile(r"[A-Z0-9$][A-Z0-9$._]{0,31}-PERP"),
-}
-_EXAMPLES: Final[Mapping[str, str]] = {
-    "cash": "BTC/USDT",
-    "margin": "BTC/USDT",
-    "futures": "BTC-PERP",
-}
-_REQUEST_ID: Final = re.compile(r"\w[\w\-]{0,30}\w", re.ASCII)
 
 #: What each documented code means to a caller. Codes that are not here are a plain ``VenueError``.
 _CODES: Final[Mapping[int, type[VenueError]]] = {
@@ -103,186 +74,27 @@ _CODES: Final[Mapping[int, type[VenueError]]] = {
 _SYSTEM_GROUPS: Final = frozenset({50, 51})
 
 
-class AscendEX(msgspec.Struct, frozen=True, kw_only=True):
-    """AscendEX Pro: where it is, and which account group is spoken for.
-
-    Args:
-        rest_url: the origin of its REST side, such as ``https://ascendex.com``.
-        stream_url: the origin of its websocket side, such as ``wss://ascendex.com``.
-        account_group: the group in the URL path. Without it, the client asks the venue's account
-            info for it when it is entered.
-
-    Raises:
-        ConfigurationError: a URL is not an origin, or would send keys in clear text to another
-            machine; the group is not a non-negative integer.
-    """
-
-    name: ClassVar[str] = "ascendex"
-    abilities: ClassVar[Mapping[str, Abilities]] = {
-        category: Abilities(
-            whole_account="one call",
-            one_symbol="one call",
-            ack="received",
-            echoes_id=category != "futures",
-            stop_orders=True,
-            stream=True,
-            switch=None,
-        )
-        for category in ("cash", "margin", "futures")
-    }
-
-    rest_url: str
-    stream_url: str
-    account_group: int | None = None
-
-    def __post_init__(self) -> None:
-        rest_url = check_origin(self.rest_url, name="rest_url", scheme="http")
-        stream_url = check_origin(self.stream_url, name="stream_url", scheme="ws")
-        force_setattr(self, "rest_url", rest_url)
-        force_setattr(self, "stream_url", stream_url)
-        group: object = self.account_group
-        if group is not None and (
-            not isinstance(group, int) or isinstance(group, bool) or group < 0
-        ):
-            raise ConfigurationError("account_group must be a non-negative integer, or None")
-
-    def ready(self) -> bool:
-        """Whether the account group is known."""
-        return self.account_group is not None
-
-    def prepare(self) -> Flow[Self]:
-        """Find the account group out: ``GET /api/pro/v1/info``."""
-        group = one((yield [self._call("GET", "/api/pro/v1/info", "info", decode_account_group)]))
-        return replace(self, account_group=group)
-
-    def origin(self, account_category: str) -> str:
-        """One origin serves every category."""
-        check_scope(account_category, None)
-        return self.rest_url
-
-    def probe(self, origin: str) -> Probe:
-        """``GET /api/pro/v1/exchange-info``."""
-        path = "/api/pro/v1/exchange-info?requestTime={now_ms}"
-        return Probe(origin=origin, path=path, decode=decode_clock)
-
-    def cancel_all(
-        self, account_category: str, symbol: str | None, request_id: str | None
-    ) -> Flow[Ack]:
-        """``DELETE <group>/api/pro/v1/{category}/order/all``; futures have a path of their own."""
-        check_scope(account_category, symbol)
-        request_id = _check_request_id(request_id)
-        path, api_path = self._order_path(account_category, "all")
-        body = {"id": request_id} if symbol is None else {"id": request_id, "symbol": symbol}
-        call = self._call(
-            "DELETE",
-            path,
-            api_path,
-            partial(
-                decode_ack,
-                account_category=account_category,
-                symbol=symbol or "",
-                request_id=request_id,
-            ),
-            body=msgspec.json.encode(body),
-            acts=True,
-        )
-        ack: Ack = one((yield [call]))
-        return ack
-
-    def open_orders(self, account_category: str, symbol: str | None) -> Flow[list[OpenOrder]]:
-        """``GET <group>/api/pro/v1/{category}/order/open``: one listing, not paged."""
-        check_scope(account_category, symbol)
-        path, api_path = self._order_path(account_category, "open")
-        if symbol is not None:
-            path += f"?symbol={quote(symbol, safe='')}"
-        decode = partial(decode_open_orders, account_category=account_category, symbol=symbol)
-        return one((yield [self._call("GET", path, api_path, decode, max_reply=LISTING)]))
-
-    def switch(
-        self,
-        account_category: str,
-        symbol: str | None,
-        timeout_ms: int,  # noqa: ARG002  # what it would be does not matter
-    ) -> Flow[int | None]:
-        """The venue has no dead man's switch.
-
-        Raises:
-            ScopeError: always.
-        """
-        check_scope(account_category, symbol)
-        raise ScopeError("AscendEX has no dead man's switch of its own")
-        yield
-
-    def _order_path(self, account_category: str, what: str) -> tuple[str, str]:
-        """The URL path and the api-path that is signed, which is not the same."""
-        if self.account_group is None:
-            raise ConfigurationError("the account group is not known: enter the client first")
-        root = f"/{self.account_group}/api/pro"
-        if account_category == "futures":
-            api_path = f"v2/futures/order/{what}"
-            return f"{root}/{api_path}", api_path
-        return f"{root}/v1/{account_category}/order/{what}", f"order/{what}"
-
-    def _call(
-        self, method: str, path: str, api_path: str, decode: Any, *, acts: bool = False, **more: Any
-    ) -> Call[Any]:
-        return Call(
-            method=method,
-            origin=self.rest_url,
-            path=path,
-            sign=partial(sign, api_path=api_path),
-            decode=decode,
-            acts=acts,
-            **more,
-        )
-
-
 def signature(secret: str, timestamp_ms: int, api_path: str) -> str:
     """Base64 of HMAC-SHA256 over ``<timestamp>+<api-path>``; the key is the secret as text."""
     mac = digest(secret.encode(), f"{timestamp_ms}+{api_path}".encode(), "sha256")
     return b2a_base64(mac, newline=False).decode()
 
 
-def sign(call: Call[Any], credentials: Credentials, stamp: Stamp, *, api_path: str) -> Request:
-    """Sign a call, as "Authenticate a RESTful Request" says."""
-    headers = {
+def auth_headers(credentials: Credentials, stamp: Stamp, api_path: str) -> dict[str, str]:
+    """The three headers of a signed request."""
+    return {
         "x-auth-key": credentials.api_key,
         "x-auth-timestamp": str(stamp.time_ms),
         "x-auth-signature": signature(credentials.api_secret, stamp.time_ms, api_path),
     }
+
+
+def sign(call: Call[Any], credentials: Credentials, stamp: Stamp, *, api_path: str) -> Request:
+    """Sign a call, as "Authenticate a RESTful Request" says."""
+    headers = auth_headers(credentials, stamp, api_path)
     if call.body:
         headers["Content-Type"] = "application/json"
     return Request(call.method, call.path, headers, call.body, stamp.time_ms + WINDOW_MS)
-
-
-def check_scope(account_category: str, symbol: str | None) -> None:
-    """Refuse what the venue can't scope to, before it gets near a URL.
-
-    Raises:
-        ScopeError: no such category, or nothing that is a symbol of it.
-    """
-    pattern = _SYMBOLS.get(account_category) if isinstance(account_category, str) else None
-    if pattern is None:
-        raise ScopeError(
-            f"no account category {account_category!r} on AscendEX; there are: "
-            + ", ".join(AscendEX.abilities)
-        )
-    if symbol is not None and not (isinstance(symbol, str) and pattern.fullmatch(symbol)):
-        raise ScopeError(
-            f"{symbol!r} is not a {account_category} symbol of AscendEX, which look like "
-            f"{_EXAMPLES[account_category]}; None means all"
-        )
-
-
-def _check_request_id(request_id: str | None) -> str:
-    if request_id is None:
-        return uuid4().hex
-    if not (isinstance(request_id, str) and _REQUEST_ID.fullmatch(request_id)):
-        raise ConfigurationError(
-            f"request_id {request_id!r} must be 2 to 32 letters, digits, _ and -, "
-            "with no - at either end"
-        )
-    return request_id
 
 
 class _Info(msgspec.Struct):
@@ -336,11 +148,17 @@ class _OrderRow(msgspec.Struct, rename="camel"):
     status: str = ""
 
 
+class _StatusRow(msgspec.Struct, rename="camel"):
+    order_id: str
+    status: str
+
+
 _ENVELOPE: Final = msgspec.json.Decoder(_Envelope)
 _ACK: Final = msgspec.json.Decoder(_AckData)
 _ACCOUNT: Final = msgspec.json.Decoder(_AccountData, strict=False)
 _CLOCK: Final = msgspec.json.Decoder(_ClockData)
 _ROWS: Final = msgspec.json.Decoder(list[_OrderRow])
+_STATUS: Final = msgspec.json.Decoder(_StatusRow | list[_StatusRow])
 
 
 def _envelope(reply: Reply, now_ms: int) -> _Envelope:
@@ -365,14 +183,15 @@ def _refusal(reply: Reply, now_ms: int, envelope: _Envelope | _Info) -> MassCanc
     return http_error(
         reply,
         now_ms,
-        kind=_kind(code),
+        kind=error_kind(code),
         code=code,
         reason=envelope.reason or "",
         message=envelope.message or "",
     )
 
 
-def _kind(code: int | None) -> type[VenueError] | None:
+def error_kind(code: int | None) -> type[VenueError] | None:
+    """What a code means; ``None`` if it is not documented."""
     if code is not None and code // 10_000 in _SYSTEM_GROUPS:
         return VenueUnavailable
     return _CODES.get(code) if code is not None else None
@@ -380,7 +199,15 @@ def _kind(code: int | None) -> type[VenueError] | None:
 
 def _payload(decoder: "msgspec.json.Decoder[Any]", envelope: _Envelope, reply: Reply) -> Any:
     """The envelope's ``data``, decoded."""
-    return decode_json(decoder, replace(reply, body=bytes(envelope.data)))
+    return decode_json(decoder, reply, envelope.data)
+
+
+def _listing(reply: Reply, now_ms: int, account_category: str) -> _Envelope:
+    """The envelope of a listing, if it is of the category."""
+    envelope = _envelope(reply, now_ms)
+    if envelope.ac is not None and envelope.ac != account_category.upper():
+        raise ProtocolError(f"the reply lists the account category {envelope.ac!r}")
+    return envelope
 
 
 def decode_ack(
@@ -439,9 +266,7 @@ def decode_open_orders(
         VenueError: the venue refused.
         ProtocolError: it is no listing of this scope.
     """
-    envelope = _envelope(reply, stamp.time_ms)
-    if envelope.ac is not None and envelope.ac != account_category.upper():
-        raise ProtocolError(f"the reply lists the account category {envelope.ac!r}")
+    envelope = _listing(reply, stamp.time_ms, account_category)
     rows: list[_OrderRow] = _payload(_ROWS, envelope, reply)
     if symbol is not None and any(row.symbol != symbol for row in rows):
         raise ProtocolError(f"the reply lists other symbols than {symbol!r}")
@@ -458,6 +283,29 @@ def decode_open_orders(
         )
         for row in rows
     ]
+
+
+#: What an order's status means; one that is not here is taken to be open.
+STATES: Final[Mapping[str, OrderState]] = {
+    "Filled": "filled",
+    "Canceled": "cancelled",
+    "Rejected": "rejected",
+}
+
+
+def decode_order_states(
+    reply: Reply, stamp: Stamp, *, account_category: str
+) -> dict[str, OrderState]:
+    """What has become of orders, by id: one order's status, or a list of them.
+
+    Raises:
+        VenueError: the venue refused.
+        ProtocolError: it is no status of orders of this category.
+    """
+    envelope = _listing(reply, stamp.time_ms, account_category)
+    rows: _StatusRow | list[_StatusRow] = _payload(_STATUS, envelope, reply)
+    rows = rows if isinstance(rows, list) else [rows]
+    return {row.order_id: STATES.get(row.status, "open") for row in rows}
 
 
 def decode_account_group(reply: Reply, stamp: Stamp) -> int:
