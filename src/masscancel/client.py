@@ -16,7 +16,7 @@ from masscancel.gate import OrderGate
 from masscancel.models import Ack, Confirmation, Gap, OpenOrder, OrderState, OrderUpdate, Via
 from masscancel.prove import Prover
 from masscancel.retry import RetryPolicy
-from masscancel.session import SessionPool
+from masscancel.session import SessionPool, through
 from masscancel.stream import Streams
 from masscancel.venue import Flow, Venue
 
@@ -118,6 +118,9 @@ class Client:
         traceback: TracebackType | None,
     ) -> None:
         self._entered = False
+        await through(self._close())
+
+    async def _close(self) -> None:
         try:
             if self._streams is not None:
                 await self._streams.close()
@@ -258,10 +261,12 @@ class Client:
         deadline: float,
         lane: asyncio.Semaphore,
         settle: float | None,
+        gate: OrderGate | None,
     ) -> Ack | Confirmation:
         """What a fan-out does with one target: bounded by its own lane and the pool's."""
         call = "cancel_all" if settle is None else "cancel_all_and_confirm"
-        job = self._job(call, account_category, symbol, deadline, lane, self._pool.lane)
+        lanes = lane, self._pool.lane
+        job = self._job(call, account_category, symbol, deadline, *lanes, gate=gate)
         if settle is None:
             return await self._acknowledge(account_category, symbol, job)
         return await self._confirm(account_category, symbol, job, settle)

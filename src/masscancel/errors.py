@@ -107,7 +107,10 @@ class ConfigurationError(MassCancelError, ValueError):
 
 
 class ScopeError(MassCancelError, ValueError):
-    """The venue has no such category or symbol, or can't cancel by it; nothing was sent."""
+    """The venue has no such category or symbol, or can't cancel by it; nothing was cancelled.
+
+    Nothing was even sent, unless only the venue's own list could tell that there is no such symbol.
+    """
 
 
 class VenueError(MassCancelError):

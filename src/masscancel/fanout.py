@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 
 from masscancel.client import check_settle, check_timeout
 from masscancel.errors import ConfigurationError, MassCancelError
+from masscancel.gate import OrderGate
 from masscancel.models import Confirmation, FanOutReport, Outcome, Target
 
 __all__ = ["cancel_as_completed", "cancel_many"]
@@ -18,6 +19,7 @@ async def cancel_many(
     timeout: float = 10.0,
     confirm: bool = False,
     settle: float = 0.25,
+    gate: OrderGate | None = None,
     on_outcome: Callable[[Outcome], object] | None = None,
 ) -> FanOutReport:
     """Cancel every target at once; report what became of each.
@@ -31,6 +33,7 @@ async def cancel_many(
         timeout: seconds from now, for all of them together.
         confirm: whether to prove each target flat, as ``cancel_all_and_confirm`` does.
         settle: the time between the two listings of such a proof, in seconds.
+        gate: is shut before anything is sent, and stays so until every attempt is resolved.
         on_outcome: a plain function that is called with each outcome as it ends. What it raises
             ends the fan-out and reaches you.
 
@@ -41,7 +44,7 @@ async def cancel_many(
     Raises:
         ConfigurationError: an argument can't be used; nothing was sent.
     """
-    fan_out = _FanOut(targets, concurrency, timeout, settle if confirm else None)
+    fan_out = _FanOut(targets, concurrency, timeout, settle if confirm else None, gate)
     outcomes: dict[int, Outcome] = {}
     async with fan_out.running():
         async for index, outcome in fan_out:
@@ -59,6 +62,7 @@ async def cancel_as_completed(
     timeout: float = 10.0,
     confirm: bool = False,
     settle: float = 0.25,
+    gate: OrderGate | None = None,
 ) -> AsyncIterator[AsyncIterator[Outcome]]:
     """Cancel every target at once; hand each outcome over as it ends.
 
@@ -70,6 +74,7 @@ async def cancel_as_completed(
         timeout: as for :func:`cancel_many`.
         confirm: as for :func:`cancel_many`.
         settle: as for :func:`cancel_many`.
+        gate: as for :func:`cancel_many`.
 
     Raises:
         ConfigurationError: an argument can't be used; nothing was sent.
@@ -79,7 +84,7 @@ async def cancel_as_completed(
         ...     async for outcome in outcomes:
         ...         print(outcome.target, outcome.ok)
     """
-    fan_out = _FanOut(targets, concurrency, timeout, settle if confirm else None)
+    fan_out = _FanOut(targets, concurrency, timeout, settle if confirm else None, gate)
     async with fan_out.running():
         yield (outcome async for _, outcome in fan_out)
 
@@ -93,6 +98,7 @@ class _FanOut:
         concurrency: int,
         timeout: float,
         settle: float | None,
+        gate: OrderGate | None,
     ) -> None:
         loop = asyncio.get_running_loop()
         self._started = loop.time()
@@ -104,6 +110,7 @@ class _FanOut:
         for target in self._targets:
             if not isinstance(target, Target):
                 raise ConfigurationError(f"targets must be of Target, not {type(target).__name__}")
+        self._gate = gate
         self._lane = asyncio.Semaphore(concurrency)
         self._ended: asyncio.Queue[tuple[int, Outcome]] = asyncio.Queue()
 
@@ -114,6 +121,8 @@ class _FanOut:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Start every target; on the way out, end those that are still under way."""
+        if self._gate is not None:
+            self._gate.shut()
         tasks = [
             asyncio.create_task(self._cancel(index, target))
             for index, target in enumerate(self._targets)
@@ -140,6 +149,7 @@ class _FanOut:
                 deadline=self._deadline,
                 lane=self._lane,
                 settle=self._settle,
+                gate=self._gate,
             )
         except MassCancelError as problem:
             error = problem

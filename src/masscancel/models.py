@@ -4,7 +4,7 @@ from asyncio import Semaphore
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from itertools import product
-from typing import Literal, Protocol, Self
+from typing import Any, Literal, Protocol, Self
 
 import msgspec
 
@@ -37,8 +37,8 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
         fate: ``"answered"`` (understood), ``"refused"`` (the venue said no), ``"not sent"``
             (nothing reached the venue), ``"unknown"`` (it may have been carried out) or ``"open"``
             (another attempt was answered first; this one is still on its way).
-        expires_at_ms: the venue's time after which it can no longer carry this out, ms since the
-            epoch; ``None`` where the venue sets no such time.
+        expires_at_ms: the venue's time after which it lets this in no more, ms since the epoch;
+            ``None`` where the venue sets no such time.
         acts: whether it would cancel anything; false for a listing.
     """
 
@@ -185,6 +185,7 @@ class Canceller(Protocol):
         deadline: float,
         lane: Semaphore,
         settle: float | None,
+        gate: Any,
     ) -> "Ack | Confirmation": ...
 
 

@@ -20,12 +20,12 @@ import ssl
 import threading
 import time
 from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from contextvars import ContextVar
 from functools import lru_cache, partial
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeVar
 
 import aiohttp
 from aiohttp import abc as aiohttp_abc
@@ -50,10 +50,15 @@ __all__ = ["SessionPool"]
 
 log = logging.getLogger("masscancel")
 
+T = TypeVar("T")
+
 #: How far a clock may be off before it has been measured: further than venues accept.
 UNMEASURED_SKEW_MS: Final = 30_000
 #: Added to half the round trip: venues' machines do not agree to the millisecond either.
 CLOCK_MARGIN_MS: Final = 1_000
+
+#: The year 3000: no clock is further ahead.
+_LATEST_MS: Final = 32_503_680_000_000
 
 _KEEPALIVE: Final = 60.0
 _DNS_TTL: Final = 60
@@ -61,6 +66,31 @@ _DNS_PATIENCE: Final = 0.5
 _HAPPY_EYEBALLS: Final = 0.03
 _DEAD_PEER_MS: Final = 2_000
 _CLOSE: Final = 0.5
+
+
+async def finish(work: Coroutine[Any, Any, T]) -> tuple[T, bool]:
+    """Wait for a coroutine to its end, whatever is cancelled meanwhile.
+
+    Returns:
+        Its value, and whether the waiting task was asked to cancel in the meantime: whoever calls
+        this must see to that.
+    """
+    task = asyncio.ensure_future(work)
+    cancelled = False
+    while not task.done():
+        try:
+            await asyncio.wait((task,))
+        except asyncio.CancelledError:
+            cancelled = True
+    return task.result(), cancelled
+
+
+async def through(work: Coroutine[Any, Any, T]) -> T:
+    """Wait for a coroutine to its end; a cancellation meanwhile is raised only then."""
+    value, cancelled = await finish(work)
+    if cancelled:
+        raise asyncio.CancelledError
+    return value
 
 
 class Clock:
@@ -352,15 +382,20 @@ class SessionPool:
         return self._session is not None and not self._session.closed
 
     async def close(self) -> None:
-        """End what runs in the background, then close the connections. Idempotent."""
-        if self._session is None:
-            return
+        """End what runs in the background, then close the connections. Idempotent.
+
+        A cancellation does not stop it half way; it is raised afterwards.
+        """
+        if self._session is not None:
+            await through(self._close(self._session))
+
+    async def _close(self, session: aiohttp.ClientSession) -> None:
         tasks = [*self._tasks]
         for task in tasks:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
-        await self._session.close()
+        await session.close()
 
     # What a client needs beside sending.
 
@@ -409,7 +444,8 @@ class SessionPool:
             else:  # one at a time, so that a cancel finds the others idle
                 reused = [await self._probe(probe) for _ in range(self._warm)]
             cold = not all(reused)
-            await asyncio.sleep(self._warm_interval * random.uniform(0.8, 1.2))  # noqa: S311  # jitter
+            interval = max(self._warm_interval, probe.interval)
+            await asyncio.sleep(interval * random.uniform(0.8, 1.2))  # noqa: S311  # jitter
 
     async def _probe(self, probe: Probe) -> bool:
         """Read the clock once; whether an open connection served."""
@@ -419,6 +455,8 @@ class SessionPool:
             async with asyncio.timeout(self._connect_timeout):
                 reply = await self.send(probe.origin, probe.request(int(before)), sending=sending)
             venue_ms = probe.decode(reply)
+            if not 0 < venue_ms < _LATEST_MS:
+                raise ProtocolError("no time that a clock may show")
         except (MassCancelError, TimeoutError) as error:
             log.debug("%s does not tell the time: %s", probe.origin, error)
             return False

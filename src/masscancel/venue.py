@@ -77,7 +77,8 @@ class Request(msgspec.Struct, frozen=True):
         target: path and query, percent-encoded.
         headers: as they are written.
         body: ``b""`` for none.
-        expires_at_ms: the venue's time after which it refuses this; ``None`` if it never does.
+        expires_at_ms: the venue's time after which it lets this in no more; ``None`` if it always
+            does.
     """
 
     method: str
@@ -169,11 +170,14 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         origin: scheme, host and port.
         path: the path with its query; ``{now_ms}`` in it stands for this machine's time.
+        interval: how long to wait between rounds of it at least, in seconds: venues count these
+            requests, too.
         decode: from the reply to the venue's time, ms since the epoch.
     """
 
     origin: str
     path: str
+    interval: float = 0.0
     decode: Callable[[Reply], int]
 
     def request(self, now_ms: int) -> Request:
@@ -356,6 +360,12 @@ def one(results: Sequence[T | MassCancelError]) -> T:
     if isinstance(result, MassCancelError):
         raise result
     return result
+
+
+def ask(call: Call[T]) -> Flow[T]:
+    """A single call as a flow, or as a step of one: ``value = yield from ask(call)``."""
+    value: T = one((yield [call]))
+    return value
 
 
 def every(results: Sequence[T | MassCancelError]) -> list[T]:

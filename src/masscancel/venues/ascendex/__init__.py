@@ -8,9 +8,9 @@ The exchange has closed. There are no default hosts: its names may change hands.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, ClassVar, Final, Self
+from typing import Any, ClassVar, Final, Self, TypeVar
 from urllib.parse import quote
 from uuid import uuid4
 
@@ -27,9 +27,9 @@ from masscancel.venue import (
     Probe,
     Saying,
     StreamDialect,
+    ask,
     check_origin,
     every,
-    one,
 )
 from masscancel.venues.ascendex.stream import AscendEXStream, encode_cancel_all
 from masscancel.venues.ascendex.wire import (
@@ -43,6 +43,8 @@ from masscancel.venues.ascendex.wire import (
 )
 
 __all__ = ["AscendEX"]
+
+T = TypeVar("T")
 
 _SYMBOLS: Final[Mapping[str, re.Pattern[str]]] = {
     "cash": re.compile(r"[A-Z0-9$][A-Z0-9$._]{0,31}/[A-Z0-9][A-Z0-9._]{0,31}"),
@@ -108,7 +110,8 @@ class AscendEX(msgspec.Struct, frozen=True, kw_only=True):
 
     def prepare(self) -> Flow[Self]:
         """Find the account group out: ``GET /api/pro/v1/info``."""
-        group = one((yield [self._call("GET", "/api/pro/v1/info", "info", decode_account_group)]))
+        call = self._call("GET", "/api/pro/v1/info", "info", decode_account_group)
+        group = yield from ask(call)
         return replace(self, account_group=group)
 
     def origin(self, account_category: str) -> str:
@@ -149,8 +152,7 @@ class AscendEX(msgspec.Struct, frozen=True, kw_only=True):
                 lifetime_ms=WINDOW_MS,
             ),
         )
-        ack: Ack = one((yield [call]))
-        return ack
+        return (yield from ask(call))
 
     def open_orders(self, account_category: str, symbol: str | None) -> Flow[list[OpenOrder]]:
         """``GET <group>/api/pro/v1/{category}/order/open``: one listing, not paged."""
@@ -159,7 +161,7 @@ class AscendEX(msgspec.Struct, frozen=True, kw_only=True):
         if symbol is not None:
             path += f"?symbol={quote(symbol, safe='')}"
         decode = partial(decode_open_orders, account_category=account_category, symbol=symbol)
-        return one((yield [self._call("GET", path, api_path, decode, max_reply=LISTING)]))
+        return (yield from ask(self._call("GET", path, api_path, decode, max_reply=LISTING)))
 
     def order_states(
         self, account_category: str, orders: Sequence[OpenOrder | OrderUpdate]
@@ -223,8 +225,15 @@ class AscendEX(msgspec.Struct, frozen=True, kw_only=True):
         return self.account_group
 
     def _call(
-        self, method: str, path: str, api_path: str, decode: Any, *, acts: bool = False, **more: Any
-    ) -> Call[Any]:
+        self,
+        method: str,
+        path: str,
+        api_path: str,
+        decode: Callable[..., T],
+        *,
+        acts: bool = False,
+        **more: Any,
+    ) -> Call[T]:
         return Call(
             method=method,
             origin=self.rest_url,

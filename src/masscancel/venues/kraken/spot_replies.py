@@ -85,8 +85,8 @@ class _Descr(msgspec.Struct):
     pair: str
     type: str = ""
     ordertype: str = ""
-    price: str | None = None
-    price2: str | None = None
+    price: str | float | None = None
+    price2: str | float | None = None
 
 
 class Row(msgspec.Struct):
@@ -94,8 +94,8 @@ class Row(msgspec.Struct):
 
     descr: _Descr
     status: str = ""
-    vol: str | None = None
-    vol_exec: str | None = None
+    vol: str | float | None = None
+    vol_exec: str | float | None = None
 
 
 class _Open(msgspec.Struct):
@@ -291,8 +291,8 @@ def open_order(order_id: str, row: Row) -> OpenOrder:
         symbol=row.descr.pair,
         side="buy" if row.descr.type == "buy" else "sell",
         price=_limit_price(row.descr),
-        quantity=decimal(row.vol),
-        filled_quantity=decimal(row.vol_exec),
+        quantity=_number(row.vol),
+        filled_quantity=_number(row.vol_exec),
         order_type=row.descr.ordertype,
         status=row.status,
     )
@@ -303,6 +303,11 @@ def _limit_price(descr: _Descr) -> Decimal:
 
     Zero where there is none, or none yet: it may be written relative to a trigger, as ``+5%``.
     """
-    price = descr.price2 if descr.ordertype.endswith("-limit") else descr.price
+    price = str(descr.price2 if descr.ordertype.endswith("-limit") else descr.price)
     plain = descr.ordertype in ("limit", "iceberg", "stop-loss-limit", "take-profit-limit")
-    return Decimal(price) if plain and price and _NUMBER.fullmatch(price) else Decimal(0)
+    return Decimal(price) if plain and _NUMBER.fullmatch(price) else Decimal(0)
+
+
+def _number(value: str | float | None) -> Decimal:
+    """A quantity: text as documented, or a plain number."""
+    return decimal(None if value is None else str(value))

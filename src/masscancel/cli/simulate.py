@@ -1,0 +1,125 @@
+"""``sim``: the simulated exchange alone, for other programs to try themselves on."""
+
+import asyncio
+import random
+import shlex
+import signal
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import msgspec
+import typer
+
+from masscancel.cli.market import COINS, SPELLINGS, open_accounts, place_orders, venue_of
+from masscancel.cli.options import AsJson, Seed
+from masscancel.cli.render import print_json, write
+from masscancel.cli.status import Known, Status
+from masscancel.sim import Account, SimulatedExchange
+
+__all__ = ["sim"]
+
+_REMEMBERED = 10_000  # requests and ended orders: it may run for weeks
+
+
+def sim(
+    ctx: typer.Context,
+    port: Annotated[
+        int,
+        typer.Option(
+            metavar="N", min=0, max=65535, help="Where to listen on 127.0.0.1; 0: a free port."
+        ),
+    ] = 0,
+    accounts: Annotated[
+        int, typer.Option(metavar="N", min=1, max=500, help="How many accounts.")
+    ] = 1,
+    orders: Annotated[
+        int, typer.Option(metavar="N", min=0, help="How many open orders in each account.")
+    ] = 12,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> int:
+    """Run the simulated exchange alone, until Ctrl-C.
+
+    Prints where it listens, and for each account the key, the secret and the commands that try
+    them: shell lines, to be pasted into another terminal. Keys are made up, the same for the same
+    --seed, and open nothing else. Nothing is kept when it ends.
+
+    Try:
+
+      masscancel sim
+      masscancel sim --port 8080 --accounts 3 --orders 100
+    """
+    known: Known = ctx.obj
+    known.done("the simulated exchange is gone, with all its orders")
+    asyncio.run(_serve(port, accounts, orders, seed, as_json=as_json))
+    return Status.DONE
+
+
+async def _serve(port: int, accounts: int, orders: int, seed: int, *, as_json: bool) -> None:
+    """Listen, say so, and wait for SIGINT or SIGTERM."""
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stopped.set)
+    async with SimulatedExchange(port=port, seed=seed, history=_REMEMBERED) as exchange:
+        opened = open_accounts(exchange, accounts)
+        rng = random.Random(seed)  # noqa: S311  # a simulation's orders are no secret
+        for account in opened:
+            place_orders(exchange, account, list(COINS), orders, rng)
+        if as_json:
+            print_json(_fields(exchange, opened))
+        else:
+            write("\n".join(_shell_lines(exchange, opened)) + "\n")
+        if sys.stdout.isatty():
+            sys.stderr.write("\nPress Ctrl-C to end it.\n")
+        await stopped.wait()
+    if sys.stderr.isatty():
+        sys.stderr.write("\n")  # after the terminal's own ^C
+
+
+def _shell_lines(exchange: SimulatedExchange, accounts: Sequence[Account]) -> list[str]:
+    """What another terminal needs, as shell lines; the rest are comments."""
+    lines = [
+        f"# The simulated exchange: {exchange.rest_url} {exchange.stream_url}",
+        "# Its keys are made up and open nothing else. It forgets all when it ends.",
+    ]
+    for account in accounts:
+        counts = ", ".join(
+            f"{len(exchange.open_orders(account, category))} {category}" for category in SPELLINGS
+        )
+        options = "".join(
+            f" -o {name}={shlex.quote(value)}" for name, value in _settings(exchange, account)
+        )
+        lines += [
+            "",
+            f"# {account.label}; open orders: {counts}",
+            f"export MASSCANCEL_API_KEY={shlex.quote(account.api_key)}",
+            f"export MASSCANCEL_API_SECRET={shlex.quote(account.api_secret)}",
+            f"masscancel orders{options}",
+            f"masscancel cancel --yes{options}",
+        ]
+    return lines
+
+
+def _settings(exchange: SimulatedExchange, account: Account) -> list[tuple[str, str]]:
+    """What ``-o`` has to say to reach an account."""
+    settings = msgspec.structs.asdict(venue_of(exchange, account))
+    return [(name, str(value)) for name, value in settings.items()]
+
+
+def _fields(exchange: SimulatedExchange, accounts: Sequence[Account]) -> dict[str, object]:
+    return {
+        "venue": exchange.dialect.name,
+        "rest_url": exchange.rest_url,
+        "stream_url": exchange.stream_url,
+        "accounts": [
+            {
+                "label": account.label,
+                "api_key": account.api_key,
+                "api_secret": account.api_secret,
+                "settings": dict(_settings(exchange, account)),
+            }
+            for account in accounts
+        ],
+    }
