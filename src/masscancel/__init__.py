@@ -22,17 +22,22 @@ from masscancel.errors import (
     VenueUnavailable,
 )
 from masscancel.fanout import cancel_as_completed, cancel_many
+from masscancel.gate import OrderGate
+from masscancel.guard import cancel_on_exit
 from masscancel.models import (
     Ack,
     Attempt,
     Confirmation,
     FanOutReport,
+    Gap,
     OpenOrder,
+    OrderUpdate,
     Outcome,
     Target,
 )
 from masscancel.retry import RetryPolicy
 from masscancel.session import SessionPool
+from masscancel.switch import DeadMansSwitch
 from masscancel.venues.ascendex import AscendEX
 
 __all__ = [
@@ -44,14 +49,18 @@ __all__ = [
     "ConfigurationError",
     "Confirmation",
     "Credentials",
+    "DeadMansSwitch",
     "DeadlineExceeded",
     "FanOutReport",
+    "Gap",
     "Halted",
     "InvalidRequest",
     "MassCancelError",
     "NotFlat",
     "NotSent",
     "OpenOrder",
+    "OrderGate",
+    "OrderUpdate",
     "Outcome",
     "OutcomeUnknown",
     "PermissionDenied",
@@ -67,4 +76,5 @@ __all__ = [
     "VenueUnavailable",
     "cancel_as_completed",
     "cancel_many",
+    "cancel_on_exit",
 ]

@@ -128,6 +128,17 @@ class Client:
             if self._owns_pool:
                 await self._pool.close()
 
+    def twin(self, pool: SessionPool | None = None) -> "Client":
+        """A client of the same account and settings, not entered yet, for another pool or loop."""
+        return Client(
+            self._credentials,
+            venue=self._venue,
+            pool=pool,
+            categories=self._categories if self._explicit else None,
+            retry=self._policy,
+            entry_timeout=self._entry_timeout,
+        )
+
     def _origins(self) -> set[str]:
         """The origins that are sure to be used."""
         origins = {self._venue.origin(category) for category in self._categories}
@@ -232,6 +243,34 @@ class Client:
         deadline = self._deadline(timeout)
         job = self._job("open_orders", account_category, symbol, deadline, self._pool.lane)
         return await self._list(account_category, symbol, job)
+
+    async def set_switch(
+        self,
+        account_category: str,
+        symbol: str | None = None,
+        *,
+        timeout_ms: int,
+        timeout: float = 5.0,
+    ) -> int | None:
+        """Arm the venue's own dead man's switch, or renew it; ``timeout_ms=0`` disarms it.
+
+        :class:`~masscancel.DeadMansSwitch` does this by itself.
+
+        Args:
+            account_category: the venue's word, such as ``"futures"``.
+            symbol: one symbol, ``None`` for all.
+            timeout_ms: when it is to fire, in ms from when the venue receives this.
+            timeout: seconds from now, covering every retry.
+
+        Returns:
+            When it will fire, in the venue's time, ms since the epoch; ``None`` if it won't.
+
+        Raises:
+            ScopeError: the venue has no switch that covers exactly this scope.
+            MassCancelError: as :meth:`cancel_all` does.
+        """
+        job = self._job("set_switch", account_category, symbol, self._deadline(timeout))
+        return await self._run(self._venue.switch(account_category, symbol, timeout_ms), job)
 
     def order_updates(self, account_category: str) -> AsyncIterator[OrderUpdate | Gap]:
         """Follow the order updates of a category, from now on.

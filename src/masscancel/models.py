@@ -177,6 +177,10 @@ class Canceller(Protocol):
     def label(self) -> str:
         """How the account is told apart from others."""
 
+    @property
+    def venue(self) -> Any:
+        """The venue that it speaks to."""
+
     async def _cancel_target(
         self,
         account_category: str,

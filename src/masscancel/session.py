@@ -244,7 +244,7 @@ class _LastKnownAddresses(aiohttp_abc.AbstractResolver):
         try:
             async with asyncio.timeout(_DNS_PATIENCE if last else None):
                 self._last[key] = await self._resolver.resolve(host, port, family)
-        except (OSError, TimeoutError):
+        except (OSError, TimeoutError, RuntimeError):  # no new thread while the process ends
             if last is None:
                 raise
             log.debug("the name service does not answer for %s: using the last addresses", host)

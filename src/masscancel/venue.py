@@ -363,7 +363,7 @@ def one(results: Sequence[T | MassCancelError]) -> T:
 
 
 def ask(call: Call[T]) -> Flow[T]:
-    """A single call as a flow, or as a step of one: ``value = yield from ask(call)``."""
+    """A single call, as a flow of its own or, after ``yield from``, as a step of one."""
     value: T = one((yield [call]))
     return value
 

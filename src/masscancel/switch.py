@@ -1,0 +1,255 @@
+"""The dead man's switch: fires when the strategy stops saying that it is alive.
+
+It runs in a thread of its own, with an event loop, a pool and clients of its own, so that a stalled
+strategy can't stall it. A held GIL or a stopped process can: ``masscancel guard``, which is another
+process, can't be held up so. Where the venue has a switch of its own with exactly the target's
+scope, that one is kept armed as well, and fires even if this process is gone.
+"""
+
+import asyncio
+import logging
+import math
+import threading
+import time
+from collections.abc import Awaitable, Callable, Generator, Iterable
+from concurrent.futures import Future
+from contextlib import AsyncExitStack
+from types import TracebackType
+from typing import Any, Final, Literal, Self
+
+from msgspec.structs import replace
+
+from masscancel.client import Client, check_timeout
+from masscancel.errors import ConfigurationError, MassCancelError
+from masscancel.fanout import cancel_many
+from masscancel.gate import OrderGate
+from masscancel.guard import check_targets
+from masscancel.models import FanOutReport, Target
+from masscancel.session import SessionPool, through
+from masscancel.venue import Venue
+
+__all__ = ["DeadMansSwitch"]
+
+log = logging.getLogger("masscancel")
+
+#: A venue's own switch is renewed so often in the time after which it fires.
+RENEWALS: Final = 4
+
+
+class DeadMansSwitch:
+    """Cancels every target, and proves it flat, when no beat has come for ``timeout`` seconds.
+
+    An async context manager. Leaving it without :meth:`disarm` fires it, too. It fires once; what
+    came of it is in ``report``. It does not need the strategy's event loop to run.
+
+    Args:
+        targets: a target, or many, of any clients; the switch makes clients of its own like them.
+        timeout: how long the strategy may be silent, in seconds.
+        cancel_timeout: seconds for the cancel and its proof.
+        gate: is shut when the switch fires.
+        on_fire: is called with the report, in the switch's thread.
+
+    Raises:
+        ConfigurationError: an argument can't be used.
+
+    Example:
+        >>> async with DeadMansSwitch(Target(client, "cash")) as switch:
+        ...     async for quote in quotes:
+        ...         switch.beat()
+        ...     await switch.disarm()
+    """
+
+    def __init__(
+        self,
+        targets: Target | Iterable[Target],
+        *,
+        timeout: float = 15.0,
+        cancel_timeout: float = 10.0,
+        gate: OrderGate | None = None,
+        on_fire: Callable[[FanOutReport], object] | None = None,
+    ) -> None:
+        self._targets = check_targets(targets)
+        if not all(isinstance(target.client, Client) for target in self._targets):
+            raise ConfigurationError("the switch needs targets whose client is a Client")
+        self._timeout = check_timeout(timeout)
+        self._cancel_timeout = check_timeout(cancel_timeout)
+        self._gate = gate
+        self._on_fire = on_fire
+        self._last_beat = time.monotonic()
+        self._wanted: Literal["watch", "disarm", "fire"] = "watch"
+        self._armed: Future[None] = Future()
+        self._ended: Future[None] = Future()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._news: asyncio.Event | None = None
+        self._native: list[Target] = []
+        #: What became of the targets, once it has fired.
+        self.report: FanOutReport | None = None
+        #: Whether it has fired.
+        self.fired = False
+
+    @property
+    def kind(self) -> Literal["native", "emulated", "mixed"]:
+        """Whether the venue's own switch covers the targets, this process alone does, or some each.
+
+        A native switch is emulated as well, while this process lives.
+        """
+        if not self._native:
+            return "emulated"
+        return "native" if len(self._native) == len(self._targets) else "mixed"
+
+    def beat(self) -> bool:
+        """Say that the strategy is alive. Sends nothing; may be called from any thread.
+
+        Returns:
+            Whether the switch is armed: false once it has fired or been disarmed.
+        """
+        self._last_beat = time.monotonic()
+        return self._wanted == "watch" and not self.fired
+
+    def disarm(self) -> Awaitable[None]:
+        """Say that the strategy has ended well: the switch will not fire any more.
+
+        Returns:
+            What may be awaited until a venue's own switch is disarmed as well. Leaving the block
+            waits for it anyhow.
+        """
+        self._want("disarm")
+        return _Ended(self._ended)
+
+    async def __aenter__(self) -> Self:
+        if self._loop is not None or self._armed.done():
+            raise ConfigurationError("a switch is entered once")
+        self._last_beat = time.monotonic()
+        self._native = [target for target in self._targets if _has_switch(target)]
+        thread = threading.Thread(target=self._run, name="masscancel-switch")
+        thread.start()
+        try:
+            await asyncio.wrap_future(self._armed)
+        except BaseException:
+            self._want("disarm")
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._want("fire")
+        await through(self._wait())
+        if self.report is None or self.report.all_ok:
+            return
+        if exc is None:
+            self.report.raise_for_failures()
+        else:
+            failures = "\n".join(f"  {outcome.error}" for outcome in self.report.failed)
+            exc.add_note(f"and the cancel of the switch failed:\n{failures}")
+
+    async def _wait(self) -> None:
+        await asyncio.wrap_future(self._ended)
+
+    def _want(self, what: Literal["disarm", "fire"]) -> None:
+        if self._wanted != "watch":
+            return
+        self._wanted = what
+        loop, news = self._loop, self._news
+        if loop is not None and news is not None and not self._ended.done():
+            loop.call_soon_threadsafe(news.set)
+
+    # In the thread.
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._watch())
+        except BaseException as problem:  # it goes to whoever waits
+            if self._armed.done():
+                log.exception("the dead man's switch has failed")
+            else:
+                self._armed.set_exception(problem)
+        finally:
+            self._ended.set_result(None)
+
+    async def _watch(self) -> None:
+        async with AsyncExitStack() as stack:
+            targets = await self._twins(stack)
+            native = [target for target in targets if _has_switch(target)]
+            await self._renew(native)
+            self._news, self._loop = asyncio.Event(), asyncio.get_running_loop()
+            self._armed.set_result(None)
+            while self._wanted == "watch" and (left := self._left()) > 0:
+                await self._sleep(min(left, self._timeout / RENEWALS) if native else left)
+                if native and self._wanted == "watch" and self._left() > 0:
+                    await self._try(self._renew(native))
+            if self._wanted != "disarm":
+                await self._fire(targets)
+            for target in native:
+                await self._try(_set_switch(target, 0, self._cancel_timeout))
+
+    async def _twins(self, stack: AsyncExitStack) -> list[Target]:
+        """The same targets, of clients of this thread."""
+        pool = await stack.enter_async_context(SessionPool())
+        twins: dict[int, Client] = {}
+        for target in self._targets:
+            if id(target.client) not in twins:
+                twin = target.client.twin(pool)  # type: ignore[attr-defined]  # checked above
+                twins[id(target.client)] = await stack.enter_async_context(twin)
+        return [replace(target, client=twins[id(target.client)]) for target in self._targets]
+
+    def _left(self) -> float:
+        return self._last_beat + self._timeout - time.monotonic()
+
+    async def _sleep(self, seconds: float) -> None:
+        assert self._news is not None  # noqa: S101  # for the type checker: this is its loop
+        try:
+            async with asyncio.timeout(seconds):
+                await self._news.wait()
+        except TimeoutError:
+            pass
+
+    async def _renew(self, native: list[Target]) -> None:
+        """Have the venue's own switches fire when ours does, in whole seconds, rounded up."""
+        timeout_ms = math.ceil(max(1.0, self._left())) * 1000
+        for target in native:
+            await _set_switch(target, timeout_ms, self._timeout)
+
+    async def _try(self, work: Awaitable[None]) -> None:
+        try:
+            await work
+        except MassCancelError as error:
+            log.warning("the venue's own dead man's switch: %s", error)
+
+    async def _fire(self, targets: list[Target]) -> None:
+        self.fired = True
+        if self._gate is not None:
+            self._gate.shut()
+        self.report = await cancel_many(targets, confirm=True, timeout=self._cancel_timeout)
+        for outcome in self.report.failed:
+            log.error("%s: not cancelled for certain: %s", outcome.target, outcome.error)
+        if self._on_fire is not None:
+            self._on_fire(self.report)
+
+
+class _Ended:
+    """May be awaited, by any number, or not at all."""
+
+    def __init__(self, ended: Future[None]) -> None:
+        self._ended = ended
+
+    def __await__(self) -> Generator[Any, None, None]:
+        return asyncio.wrap_future(self._ended).__await__()
+
+
+def _has_switch(target: Target) -> bool:
+    """Whether the venue has a switch with exactly the target's scope."""
+    venue: Venue = target.client.venue
+    abilities = venue.abilities.get(target.account_category)
+    if abilities is None:
+        return False
+    return abilities.switch == ("account" if target.symbol is None else "symbol")
+
+
+async def _set_switch(target: Target, timeout_ms: int, timeout: float) -> None:
+    await target.client.set_switch(  # type: ignore[attr-defined]  # a Client
+        target.account_category, target.symbol, timeout_ms=timeout_ms, timeout=timeout
+    )
