@@ -354,9 +354,10 @@ async def test_turns_are_taken_in_order_cancels_first() -> None:
     gates = {name: asyncio.Event() for name in ("list-1", "list-2", "cancel-1", "cancel-2")}
 
     async def take(name: str) -> None:
-        async with turns.turn(urgent=name.startswith("cancel")):
-            went.append(name)
-            await gates[name].wait()
+        turn = await turns.take(urgent=name.startswith("cancel"))
+        went.append(name)
+        await gates[name].wait()
+        turn.leave()
 
     tasks = []
     for name in gates:
@@ -373,10 +374,15 @@ async def test_turns_are_taken_in_order_cancels_first() -> None:
 async def test_a_turn_that_is_not_answered_passes_on() -> None:
     """An attempt that hangs holds the next up for ``patience`` only."""
     turns = Turns(patience=0.01)
-    async with turns.turn(urgent=True), turns.turn(urgent=True):
-        pass
-    async with asyncio.timeout(1), turns.turn(urgent=True):
-        pass
+    first = await turns.take(urgent=True)
+    first.written()
+    second = await turns.take(urgent=True)
+    first.leave()  # too late: it is the second's turn
+    waiting = asyncio.create_task(turns.take(urgent=True))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    second.leave()
+    (await waiting).leave()
 
 
 @pytest.mark.parametrize(

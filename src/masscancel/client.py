@@ -242,6 +242,7 @@ class Client:
         """
         deadline = self._deadline(timeout)
         job = self._job("open_orders", account_category, symbol, deadline, self._pool.lane)
+        job.urgent = False
         return await self._list(account_category, symbol, job)
 
     async def set_switch(

@@ -3,8 +3,8 @@
 import asyncio
 import logging
 import time
-from collections.abc import Coroutine, Iterable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from functools import partial
 from typing import Any, Final, TypeVar
 from urllib.parse import parse_qsl
 
@@ -22,7 +22,7 @@ from masscancel.errors import (
 from masscancel.gate import OrderGate
 from masscancel.models import Attempt, Fate, Path, Via
 from masscancel.retry import Retry, RetryPolicy
-from masscancel.session import Sending, SessionPool
+from masscancel.session import NONCES, Sending, SessionPool, Turn
 from masscancel.stream import Streams
 from masscancel.venue import Call, Flow, Request, Saying, Stamp, Venue
 
@@ -32,7 +32,6 @@ log = logging.getLogger("masscancel")
 
 T = TypeVar("T")
 
-_NO_TURN: Final = nullcontext()
 #: No signature is shorter, in a query or a form.
 _SIGNATURE: Final = 32
 _RESOLVED: Final = frozenset({"answered", "refused", "not sent"})
@@ -44,26 +43,40 @@ class Lanes:
     def __init__(self, *lanes: asyncio.Semaphore) -> None:
         self._lanes = lanes
 
-    async def enter(self, deadline: float) -> bool:
-        """Wait for a place in each; false, with none held, if the deadline (loop time) comes."""
+    async def enter(self) -> None:
+        """Wait for a place in each."""
         held = []
         try:
-            async with asyncio.timeout_at(deadline):
-                for lane in self._lanes:
-                    await lane.acquire()
-                    held.append(lane)
-        except BaseException as stopped:
+            for lane in self._lanes:
+                await lane.acquire()
+                held.append(lane)
+        except BaseException:
             for lane in held:
                 lane.release()
-            if isinstance(stopped, TimeoutError):
-                return False
             raise
-        return True
 
     def leave(self, _: object = None) -> None:
         """Give the places back."""
         for lane in self._lanes:
             lane.release()
+
+
+class _Places:
+    """The places that one attempt holds."""
+
+    def __init__(self, lanes: Lanes | None, turn: Turn | None) -> None:
+        self._lanes = lanes
+        self.turn = turn
+
+    def leave(self, _: object = None) -> None:
+        """Give them back. Once for each that entered."""
+        if self._lanes is not None:
+            self._lanes.leave()
+        if self.turn is not None:
+            self.turn.leave()
+
+
+_NOWHERE: Final = _Places(None, None)
 
 
 class Job:
@@ -75,6 +88,7 @@ class Job:
         lanes: where its requests wait for their turn; ``None`` if they never queue.
         gate: what learns of each attempt to cancel.
         via: which way a cancel goes, where its venue has more than one.
+        urgent: whether it is there to cancel; its listings then are as urgent as its cancels.
     """
 
     def __init__(
@@ -84,8 +98,11 @@ class Job:
         lanes: Lanes | None = None,
         gate: OrderGate | None = None,
         via: Via = "rest",
+        *,
+        urgent: bool = True,
     ) -> None:
         self.what = what
+        self.urgent = urgent
         self.via = via
         self.deadline = deadline
         self.lanes = lanes
@@ -95,7 +112,14 @@ class Job:
 
     def within(self, deadline: float) -> "Job":
         """A part of this job, with a deadline of its own; its attempts are this job's, too."""
-        part = Job(self.what, min(deadline, self.deadline), self.lanes, self.gate, self.via)
+        part = Job(
+            self.what,
+            min(deadline, self.deadline),
+            self.lanes,
+            self.gate,
+            self.via,
+            urgent=self.urgent,
+        )
         part._whole = self  # of the same kind
         return part
 
@@ -176,8 +200,6 @@ class Driver:
         loop = asyncio.get_running_loop()
         if not self._pool.keeps_warm(call.origin):
             self._pool.keep_warm(self._venue.probe(call.origin))
-        saying = call.saying if job.via != "rest" else None
-        both = saying is not None and job.via == "both"
         retry = Retry(
             self._policy,
             self._pool.budget(call.origin),
@@ -185,28 +207,15 @@ class Driver:
             deadline=job.deadline,
             urgent=call.acts,
             repeatable=call.repeatable,
-            patience=self._policy.hedge if both else None,
+            patience=self._policy.hedge if job.via == "both" and call.saying is not None else None,
+            stamp_refusals=self._policy.nonce_refusals if call.nonces_per_second else None,
         )
         race = _Race(loop)
         errors: list[MassCancelError] = []
         try:
             while (now := loop.time()) < job.deadline:
-                if retry.due(now):
-                    if job.lanes is not None:
-                        await race.abandon()  # it gives its place up to others
-                        if not await job.lanes.enter(job.deadline):
-                            break
-                    if saying is not None and (not both or retry.sends == 1):
-                        attempt = job.open(call, path="stream")
-                        race.start(attempt, self._say(saying, attempt, race), job.lanes)
-                        if both:
-                            retry.beside()
-                    if saying is None or both:
-                        # On a fresh connection, if there is trouble on those there are.
-                        lost = bool(errors) and isinstance(errors[-1], TransportError)
-                        beside = any(other.path == "rest" for other in race.running)
-                        attempt = job.open(call, path="rest", fresh=lost or beside)
-                        race.start(attempt, self._attempt(call, attempt, race), job.lanes)
+                if now >= retry.next_send:
+                    await self._start(call, job, retry, race, errors)
                 elif not race.running and retry.next_send >= job.deadline:
                     break
                 for attempt, result in await race.wait(min(retry.next_send, job.deadline)):
@@ -216,7 +225,8 @@ class Driver:
                     errors.append(result)
                     log.debug("%s: attempt %d: %s", job.what, retry.sends, result)
                     again = retry.again(result, loop.time())
-                    if again and isinstance(result, StampRefused):
+                    timed = not call.nonces_per_second  # a nonce has nothing to do with the clock
+                    if again and timed and isinstance(result, StampRefused):
                         await self._pool.measure(
                             self._venue.probe(call.origin),
                             since=attempt.stamped_at,
@@ -230,28 +240,76 @@ class Driver:
         finally:
             await race.abandon()
 
-    async def _attempt(self, call: Call[Any], attempt: "_Try", race: "_Race") -> None:
+    async def _start(
+        self, call: Call[Any], job: Job, retry: Retry, race: "_Race", errors: list[MassCancelError]
+    ) -> None:
+        """Start the attempt that is due, if the budget allows, once there is a place for it."""
+        loop = asyncio.get_running_loop()
+        if job.lanes is not None or call.nonces_per_second:
+            await race.abandon()  # it gives its place up to others, or to its own next nonce
+        places = await self._enter(call, job)
+        if places is None or not retry.due(loop.time()):
+            if places is not None:
+                places.leave()
+            return
+        saying = call.saying if job.via != "rest" else None
+        if saying is not None and (job.via == "stream" or retry.sends == 1):
+            attempt = job.open(call, path="stream")
+            race.start(attempt, self._say(saying, attempt, race), places)
+            if job.via == "stream":
+                return
+            retry.beside()
+        # On a fresh connection, if there is trouble on those there are.
+        lost = bool(errors) and isinstance(errors[-1], TransportError)
+        beside = any(other.path == "rest" for other in race.running)
+        attempt = job.open(call, path="rest", fresh=lost or beside)
+        race.start(attempt, self._attempt(call, attempt, race, places), places)
+
+    async def _enter(self, call: Call[Any], job: Job) -> "_Places | None":
+        """Wait for the key's turn, where nonces have an order, and for a place in the lanes."""
+        if not call.nonces_per_second and job.lanes is None:
+            return _NOWHERE
+        turn = None
+        try:
+            async with asyncio.timeout_at(job.deadline):
+                if call.nonces_per_second:
+                    turn = await self._pool.turn(self._credentials.api_key, urgent=job.urgent)
+                if job.lanes is not None:
+                    await job.lanes.enter()
+        except BaseException as stopped:
+            if turn is not None:
+                turn.leave()
+            if isinstance(stopped, TimeoutError):
+                return None
+            raise
+        return _Places(job.lanes, turn)
+
+    async def _attempt(
+        self, call: Call[Any], attempt: "_Try", race: "_Race", places: "_Places"
+    ) -> None:
         """Stamp, sign, write and understand, once; report the value or the error."""
         credentials, pool = self._credentials, self._pool
         request: Request | None = None
-        ordered = call.nonces_per_second > 0
-        turn = pool.turn(credentials.api_key, urgent=call.acts) if ordered else _NO_TURN
         try:
-            async with turn:
-                stamp = pool.stamp(call.origin, credentials.api_key, call.nonces_per_second)
-                request = call.sign(call, credentials, stamp)
-                attempt.written(stamp, request.expires_at_ms)
-                reply = await pool.send(
-                    call.origin, request, max_reply=call.max_reply, sending=attempt.sending
-                )
+            stamp = pool.stamp(call.origin, credentials.api_key, call.nonces_per_second)
+            request = call.sign(call, credentials, stamp)
+            attempt.written(stamp, request.expires_at_ms)
+            if places.turn is not None:
+                attempt.superseded = partial(NONCES.superseded, credentials.api_key, stamp.nonce)
+                places.turn.written()
+            reply = await pool.send(
+                call.origin, request, max_reply=call.max_reply, sending=attempt.sending
+            )
             value = call.decode(reply, stamp)
+            if places.turn is not None:
+                NONCES.accept(credentials.api_key, stamp.nonce)
         except MassCancelError as problem:
             error = problem
         else:
             attempt.fate = "answered"
             race.report(attempt, value)
             return
-        attempt.fate = _fate(error)
+        attempt.fate = _fate(error) if attempt.reached else "not sent"
         _scrub(error, credentials, request)
         race.report(attempt, error)
 
@@ -280,14 +338,12 @@ class _Race:
         self._crash: BaseException | None = None
         self.running: dict[_Try, asyncio.Task[None]] = {}
 
-    def start(
-        self, attempt: "_Try", running: Coroutine[Any, Any, None], lanes: Lanes | None
-    ) -> None:
-        """Start an attempt; it leaves the lanes whenever it ends."""
+    def start(self, attempt: "_Try", running: Coroutine[Any, Any, None], places: "_Places") -> None:
+        """Start an attempt; it leaves its places whenever it ends."""
         task = self._loop.create_task(running)
         task.add_done_callback(self._done)
-        if lanes is not None:
-            task.add_done_callback(lanes.leave)
+        if places is not _NOWHERE:
+            task.add_done_callback(places.leave)
         self.running[attempt] = task
 
     def report(self, attempt: "_Try", result: Any) -> None:
@@ -349,6 +405,7 @@ class _Try:
         self.stamped_at = 0.0
         self.expires_at: float | None = None
         self.expires_at_ms: int | None = None
+        self.superseded: Callable[[], bool] = _never
         self._acts = acts
         self._sent_at_ms: int | None = None
 
@@ -360,7 +417,7 @@ class _Try:
     @property
     def resolved(self) -> bool:
         """Whether the venue can't carry it out later."""
-        return self.fate in _RESOLVED
+        return self.fate in _RESOLVED or self.superseded()
 
     def written(self, stamp: Stamp, expires_at_ms: int | None) -> None:
         """It is stamped and signed, and goes to the pool."""
@@ -387,6 +444,10 @@ class _Try:
         )
 
 
+def _never() -> bool:
+    return False
+
+
 def _fate(error: MassCancelError) -> Fate:
     if isinstance(error, NotSent):
         return "not sent"
@@ -409,6 +470,7 @@ def _scrub(error: MassCancelError, credentials: Credentials, request: Request | 
     error.args = (clean(error.message),)
     if isinstance(error, VenueError):
         error.reason, error.text = clean(error.reason), clean(error.text)
+        error.code = clean(error.code) if isinstance(error.code, str) else error.code
     error.with_traceback(None)
 
 

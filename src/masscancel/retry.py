@@ -59,7 +59,8 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
         patience: how long one attempt may stay unanswered before another is sent beside it; it
             doubles with each.
         hedge: the same where a call was sent on the stream and by REST at once.
-        stamp_refusals: how many refused timestamps or nonces are answered with a new one.
+        stamp_refusals: how many refused timestamps are answered with a new one.
+        nonce_refusals: how many refused nonces are: another process may use the key, too.
     """
 
     base: float = 0.05
@@ -70,6 +71,7 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
     patience: float = 1.0
     hedge: float = 0.01
     stamp_refusals: int = 1
+    nonce_refusals: int = 4
 
 
 class RetryBudget:
@@ -112,6 +114,7 @@ class Retry:
         urgent: whether the call cancels something.
         repeatable: whether it may be sent again when its outcome is unknown.
         patience: in place of the policy's, in seconds.
+        stamp_refusals: in place of the policy's.
         draw: an even draw from [0, 1).
     """
 
@@ -125,6 +128,7 @@ class Retry:
         urgent: bool,
         repeatable: bool = True,
         patience: float | None = None,
+        stamp_refusals: int | None = None,
         draw: Callable[[], float] = random.random,
     ) -> None:
         self._policy = policy
@@ -135,7 +139,8 @@ class Retry:
         self._urgent = urgent
         self._repeatable = repeatable
         self._draw = draw
-        self._stamp_refusals = 0
+        self._refusals = 0
+        self._refusals_allowed = policy.stamp_refusals if stamp_refusals is None else stamp_refusals
         self._paid = True
         self.sends = 0
         #: When the next attempt may leave; at or past the deadline if none will.
@@ -176,8 +181,8 @@ class Retry:
 
     def _wait(self, error: MassCancelError, left: float) -> float | None:
         if isinstance(error, StampRefused):
-            self._stamp_refusals += 1
-            return 0.0 if self._stamp_refusals <= self._policy.stamp_refusals else None
+            self._refusals += 1
+            return 0.0 if self._refusals <= self._refusals_allowed else None
         unknown = isinstance(error, OutcomeUnknown | ProtocolError | VenueUnavailable)
         if unknown and not self._repeatable:
             return None

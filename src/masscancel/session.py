@@ -20,12 +20,12 @@ import ssl
 import threading
 import time
 from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from contextvars import ContextVar
 from functools import lru_cache, partial
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
+from weakref import WeakKeyDictionary
 
 import aiohttp
 from aiohttp import abc as aiohttp_abc
@@ -128,6 +128,7 @@ class Nonces:
 
     def __init__(self) -> None:
         self._last: dict[str, int] = {}
+        self._accepted: dict[str, int] = {}
         self._lock = threading.Lock()
 
     def next(self, api_key: str, per_second: int) -> int:
@@ -137,8 +138,17 @@ class Nonces:
             self._last[api_key] = nonce
         return nonce
 
+    def accept(self, api_key: str, nonce: int) -> None:
+        """The venue has accepted this one, and none before it any more."""
+        with self._lock:
+            self._accepted[api_key] = max(self._accepted.get(api_key, 0), nonce)
 
-_NONCES: Final = Nonces()
+    def superseded(self, api_key: str, nonce: int) -> bool:
+        """Whether the venue has accepted a later one."""
+        return self._accepted.get(api_key, 0) > nonce
+
+
+NONCES: Final = Nonces()
 
 
 class Sending:
@@ -254,6 +264,27 @@ class _LastKnownAddresses(aiohttp_abc.AbstractResolver):
         await self._resolver.close()
 
 
+class Turn:
+    """Leave to write the next nonce of a key: until it is left, or the patience is over."""
+
+    def __init__(self, lock: asyncio.Lock, patience: float) -> None:
+        self._lock: asyncio.Lock | None = lock
+        self._patience = patience
+        self._timer: asyncio.TimerHandle | None = None
+
+    def written(self) -> None:
+        """The nonce is on its way: the next one waits for its answer, but not for ever."""
+        self._timer = asyncio.get_running_loop().call_later(self._patience, self.leave)
+
+    def leave(self, _: object = None) -> None:
+        """Let the next one write. Idempotent."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+
 class Turns:
     """Lets the nonces of one key arrive in order: one at a time, cancels first.
 
@@ -267,28 +298,25 @@ class Turns:
         self._cancels = asyncio.Lock()
         self._others = asyncio.Lock()
 
-    @asynccontextmanager
-    async def turn(self, *, urgent: bool) -> AsyncIterator[None]:
-        """Wait for the turn; what is stamped inside goes out in order."""
+    async def take(self, *, urgent: bool) -> Turn:
+        """Wait for the turn; what is stamped before it is left goes out in order."""
         lock = self._cancels if urgent else self._others
         await lock.acquire()
-        held = True
-
-        def release() -> None:
-            nonlocal held
-            if held:
-                held = False
-                lock.release()
-
-        timer = asyncio.get_running_loop().call_later(self._patience, release)
-        try:
-            if not urgent:
+        turn = Turn(lock, self._patience)
+        if not urgent:
+            try:
                 async with self._cancels:
                     pass
-            yield
-        finally:
-            timer.cancel()
-            release()
+            except BaseException:
+                turn.leave()
+                raise
+        return turn
+
+
+#: By event loop and key: all pools of a loop share a key's turns, as they share its nonces.
+_TURNS: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, defaultdict[str, Turns]]] = (
+    WeakKeyDictionary()
+)
 
 
 class SessionPool:
@@ -345,7 +373,6 @@ class SessionPool:
         self._keepers: set[str] = set()
         self._measuring: dict[str, asyncio.Task[None]] = {}
         self._clocks: defaultdict[str, Clock] = defaultdict(Clock)
-        self._turns: defaultdict[str, Turns] = defaultdict(Turns)
         self._budgets: defaultdict[str, RetryBudget] = defaultdict(RetryBudget)
         #: What bounds the requests in flight.
         self.lane = asyncio.Semaphore(self._connections)
@@ -401,12 +428,13 @@ class SessionPool:
 
     def stamp(self, origin: str, api_key: str = "", nonces_per_second: int = 0) -> Stamp:
         """The origin's time now, and a nonce for the key if one is asked for."""
-        nonce = _NONCES.next(api_key, nonces_per_second) if nonces_per_second else 0
+        nonce = NONCES.next(api_key, nonces_per_second) if nonces_per_second else 0
         return self._clocks[origin].stamp(nonce)
 
-    def turn(self, api_key: str, *, urgent: bool) -> AbstractAsyncContextManager[None]:
+    async def turn(self, api_key: str, *, urgent: bool) -> Turn:
         """Wait for the key's turn, so that its nonces arrive in order; cancels are urgent."""
-        return self._turns[api_key].turn(urgent=urgent)
+        turns = _TURNS.setdefault(asyncio.get_running_loop(), defaultdict(Turns))
+        return await turns[api_key].take(urgent=urgent)
 
     def budget(self, origin: str) -> RetryBudget:
         """What all retries to the origin draw from."""

@@ -26,7 +26,6 @@ from masscancel.gate import OrderGate
 from masscancel.guard import check_targets
 from masscancel.models import FanOutReport, Target
 from masscancel.session import SessionPool, through
-from masscancel.venue import Venue
 
 __all__ = ["DeadMansSwitch"]
 
@@ -242,11 +241,9 @@ class _Ended:
 
 def _has_switch(target: Target) -> bool:
     """Whether the venue has a switch with exactly the target's scope."""
-    venue: Venue = target.client.venue
-    abilities = venue.abilities.get(target.account_category)
-    if abilities is None:
-        return False
-    return abilities.switch == ("account" if target.symbol is None else "symbol")
+    abilities = target.client.venue.abilities.get(target.account_category)
+    scope = "account" if target.symbol is None else "symbol"
+    return abilities is not None and bool(abilities.switch == scope)
 
 
 async def _set_switch(target: Target, timeout_ms: int, timeout: float) -> None:
