@@ -37,7 +37,7 @@ from masscancel import (
     cancel_many,
 )
 from masscancel.errors import StampRefused
-from masscancel.sim import HELD, Account, Answer, Delay, EffectDelay, SimulatedExchange
+from masscancel.sim import HELD, Account, Answer, EffectDelay, Hold, SimulatedExchange
 from masscancel.sim.dialect import Moment, Router
 from masscancel.sim.dialect import Request as SimRequest
 from masscancel.sim.engine import Engine
@@ -1641,11 +1641,12 @@ async def test_nonces_of_two_clients_arrive_in_order(
 
 
 @pytest.mark.asyncio
-async def test_what_waits_for_its_turn_is_not_sent_after_the_ack(kraken: SimulatedExchange) -> None:
-    """A second attempt that was never written is dropped once the first is answered."""
+async def test_an_unanswered_nonce_gives_way_to_the_next(kraken: SimulatedExchange) -> None:
+    """Attempts of one call never overtake each other: the first is given up before the second."""
     account = account_of(kraken, "turns")
-    kraken.faults.add(Delay(0.1), operation="cancel-all")
+    kraken.faults.add(Hold("first"), operation="cancel-all", nth=1)
     async with client_of(kraken, account, retry=RetryPolicy(patience=0.01)) as client:
-        await asyncio.gather(client.cancel_all("spot"), client.cancel_all("spot"))
-        await client.open_orders("spot")  # its turn comes after everything that still waits
-        assert len(kraken.operations("cancel-all")) == 2
+        ack = await client.cancel_all("spot")
+    assert [attempt.fate for attempt in ack.attempts] == ["unknown", "answered"]
+    first, second = kraken.operations("cancel-all")
+    assert first.connection != second.connection
