@@ -37,7 +37,7 @@ from masscancel import (
     cancel_many,
 )
 from masscancel.errors import StampRefused
-from masscancel.sim import HELD, Account, Answer, EffectDelay, Hold, SimulatedExchange
+from masscancel.sim import HELD, Account, Answer, Delay, EffectDelay, Hold, SimulatedExchange
 from masscancel.sim.dialect import Moment, Router
 from masscancel.sim.dialect import Request as SimRequest
 from masscancel.sim.engine import Engine
