@@ -590,7 +590,11 @@ class SessionPool:
                 data=request.body or None,
                 allow_redirects=False,
             )
-            body = await _read(response, max_reply)
+            try:
+                body = await _read(response.content, max_reply)
+            finally:
+                if not response.content.at_eof():
+                    response.close()
             if body is not None:
                 return Reply(response.status, response.headers, body)
             error = ProtocolError(f"the reply of {origin} is larger than {max_reply} bytes")
@@ -625,24 +629,17 @@ async def _send_once(
     raise lost
 
 
-async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes | None:
-    """The body; ``None`` and a closed connection if it is larger than the limit."""
-    if (response.content_length or 0) > limit:
-        response.close()
-        return None
-    body = await response.content.read(limit + 1)
-    if response.content.at_eof():
+async def _read(content: aiohttp.StreamReader, limit: int) -> bytes | None:
+    """The whole body; ``None`` if it is larger than the limit."""
+    body = await content.read(limit + 1)
+    if content.at_eof():
         return body if len(body) <= limit else None
     buffer = bytearray(body)
-    try:
-        while not response.content.at_eof():
-            buffer += await response.content.read(limit + 1)
-            if len(buffer) > limit:
-                return None
-        return bytes(buffer)
-    finally:
-        if not response.content.at_eof():
-            response.close()
+    while len(buffer) <= limit:
+        buffer += await content.read(limit + 1)
+        if content.at_eof():
+            return bytes(buffer) if len(buffer) <= limit else None
+    return None
 
 
 @lru_cache(maxsize=1024)

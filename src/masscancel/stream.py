@@ -149,16 +149,6 @@ class Streams:
                 return socket.watch(account_category)
         return None
 
-    def is_up(self, account_category: str) -> bool:
-        """Whether a request can be said at once."""
-        dialect = self._venue.stream(account_category)
-        socket = self._sockets.get(dialect.url) if dialect is not None else None
-        return socket is not None and socket.ready.is_set()
-
-    def open(self, account_category: str) -> None:
-        """Open the category's stream in the background, and keep it."""
-        self._socket(account_category)
-
     async def ask(self, saying: Saying, written: Callable[[Stamp, int], None]) -> Ack:
         """Say a cancel-all and wait for its answer, as long as the caller does.
 

@@ -19,6 +19,7 @@ __all__ = [
     "EnvPrefix",
     "Seed",
     "Settings",
+    "Settle",
     "Symbol",
     "Timeout",
     "VenueName",
@@ -43,6 +44,14 @@ Symbol = Annotated[
 ]
 Timeout = Annotated[
     float, typer.Option("--timeout", metavar="SECONDS", help="For everything, retries and all.")
+]
+Settle = Annotated[
+    float,
+    typer.Option(
+        "--settle",
+        metavar="SECONDS",
+        help="Between the two empty listings of a proof; longer than an order needs to show up.",
+    ),
 ]
 Settings = Annotated[
     list[str] | None,
@@ -96,11 +105,11 @@ def settings_of(venue: type[Venue]) -> list[Setting]:
 
 
 class Account(msgspec.Struct, frozen=True):
-    """What a command acts on: a venue, the credentials there, an account category."""
+    """What a command acts on: a venue, the credentials there, account categories."""
 
     venue: Venue
     credentials: Credentials
-    category: str
+    categories: tuple[str, ...]
 
     @classmethod
     def of(
@@ -108,9 +117,9 @@ class Account(msgspec.Struct, frozen=True):
         venue_name: str,
         settings: Sequence[str] | None,
         env_prefix: str | None,
-        category: str | None,
+        *categories: str | None,
     ) -> "Account":
-        """Make it of what the options say.
+        """Make it of what the options say; ``None`` stands for the venue's first category.
 
         Raises:
             ConfigurationError: no such venue, an unusable setting, no credentials.
@@ -118,16 +127,23 @@ class Account(msgspec.Struct, frozen=True):
         """
         kind = load(venue_name)
         venue = make_venue(kind, settings or ())
-        category = category if category is not None else next(iter(venue.abilities))
-        venue.origin(category)
-        return cls(venue, read_credentials(kind.name, env_prefix), category)
+        first = next(iter(venue.abilities))
+        named = [first if category is None else category for category in categories or (None,)]
+        for category in named:
+            venue.origin(category)
+        return cls(venue, read_credentials(kind.name, env_prefix), tuple(dict.fromkeys(named)))
+
+    @property
+    def category(self) -> str:
+        """The first of its categories, for commands that act on one."""
+        return self.categories[0]
 
     def client(self, timeout: float) -> Client:
         """A client for it, to be entered within that many seconds."""
         return Client(
             self.credentials,
             venue=self.venue,
-            categories=[self.category],
+            categories=self.categories,
             entry_timeout=timeout,
         )
 

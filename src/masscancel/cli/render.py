@@ -6,8 +6,9 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TextIO
 
 import msgspec
 from rich import box
@@ -16,7 +17,19 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["Cell", "Column", "Screen", "Sheet", "clean", "complain", "print_json", "write"]
+__all__ = [
+    "Cell",
+    "Column",
+    "Screen",
+    "Sheet",
+    "clean",
+    "complain",
+    "count",
+    "moment",
+    "print_json",
+    "remark",
+    "write",
+]
 
 Cell = str | Text
 
@@ -108,18 +121,19 @@ class Screen:
         """Whether somebody watches: only then is anything shown that moves."""
         return not self._quiet and sys.stdout.isatty() and not self.console.is_dumb_terminal
 
-    def show(self, *things: Sheet | Text | str) -> None:
-        """Show things below each other."""
-        for thing in things:
-            self._paint(thing)
-            if self._quiet:
-                continue
-            if self.console.is_terminal:
-                with self.console.capture() as captured:
-                    self.console.print(_rich(thing))
-                write(captured.get())
-            else:
-                write((thing.plain() if isinstance(thing, Sheet) else str(thing)) + "\n")
+    def show(self, *things: Sheet | Text | str) -> bool:
+        """Show things below each other; whether somebody still reads."""
+        return all([self._show(thing) for thing in things])
+
+    def _show(self, thing: Sheet | Text | str) -> bool:
+        self._paint(thing)
+        if self._quiet:
+            return True
+        if self.console.is_terminal:
+            with self.console.capture() as captured:
+                self.console.print(_rich(thing))
+            return write(captured.get())
+        return write((thing.plain() if isinstance(thing, Sheet) else str(thing)) + "\n")
 
     @contextmanager
     def progress(self, words: str, total: int) -> Iterator[Callable[[], None]]:
@@ -161,21 +175,64 @@ def clean(text: str) -> str:
     return "".join(char if char.isprintable() else "?" for char in " ".join(text.split()))
 
 
-def write(text: str) -> None:
-    """Write to standard output. If its reader has gone, the rest is for nobody."""
+def count(number: int, noun: str) -> str:
+    """A number of things, in words."""
+    return f"{number or 'no'} {noun}{'s' * (number != 1)}"
+
+
+def moment(timestamp_ms: int) -> str:
+    """Milliseconds since the epoch as date and time in UTC, if they are one a calendar has."""
+    try:
+        when = datetime.fromtimestamp(timestamp_ms // 1000, UTC)
+    except (ValueError, OverflowError, OSError):
+        return f"{timestamp_ms} ms"
+    return f"{when:%Y-%m-%d %H:%M:%S}.{timestamp_ms % 1000:03} UTC"
+
+
+def write(text: str) -> bool:
+    """Write to standard output. If its reader has gone, the rest is for nobody.
+
+    Returns:
+        Whether somebody still reads.
+    """
     try:
         sys.stdout.write(text)
         sys.stdout.flush()
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard(sys.stdout)
+        return False
+    return True
 
 
-def print_json(value: Any) -> None:
-    """One JSON value on one line."""
-    write(msgspec.json.encode(value).decode() + "\n")
+def print_json(value: Any) -> bool:
+    """One JSON value on one line; whether somebody still reads."""
+    return write(msgspec.json.encode(value).decode() + "\n")
 
 
 def complain(text: str) -> None:
-    """One line on standard error."""
+    """One line on standard error, of something that went wrong."""
+    _say(text, "bold red")
+
+
+def remark(text: str) -> None:
+    """One line on standard error, of something that went well."""
+    _say(text, "bold")
+
+
+def _say(text: str, style: str) -> None:
+    """A line on standard error. Where it can't be written, the exit status has to tell."""
     console = Console(stderr=True, highlight=False)
-    console.print(Text.assemble(("masscancel: ", "bold red"), clean(text)), soft_wrap=True)
+    with console.capture() as captured:
+        console.print(Text.assemble(("masscancel: ", style), clean(text)), soft_wrap=True)
+    try:
+        sys.stderr.write(captured.get())
+        sys.stderr.flush()
+    except OSError:
+        _discard(sys.stderr)
+
+
+def _discard(stream: TextIO) -> None:
+    """Let what is still to come vanish, so that the interpreter does not fail on it at the end."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)

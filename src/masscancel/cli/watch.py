@@ -1,0 +1,103 @@
+"""``watch``: what happens to an account's orders, as it happens."""
+
+import asyncio
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from typing import Annotated, Final
+
+import msgspec
+import typer
+from rich.text import Text
+
+from masscancel import Client
+from masscancel.cli.options import Account, AsJson, EnvPrefix, Settings, Timeout, VenueName
+from masscancel.cli.render import Screen, clean, moment, print_json
+from masscancel.cli.status import Known, Status
+from masscancel.models import Gap, OrderUpdate
+
+__all__ = ["watch"]
+
+_STYLES: Final = {"open": "", "filled": "green", "cancelled": "yellow", "rejected": "red"}
+
+
+def watch(
+    ctx: typer.Context,
+    venue: VenueName = "ascendex",
+    categories: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--category",
+            metavar="NAME",
+            help="An account category, in the venue's own words. Once for each.",
+            show_default="the venue's first",
+        ),
+    ] = None,
+    timeout: Timeout = 5.0,
+    settings: Settings = None,
+    env_prefix: EnvPrefix = None,
+    as_json: AsJson = False,
+) -> int:
+    """Follow the order updates of one account category or more, until Ctrl-C.
+
+    Each update is a line; with --json, a JSON object on a line. A gap says that updates may be
+    missing, because the stream dropped: it is opened again, and 'masscancel orders' tells how
+    things are. --timeout is for what has to be asked before the stream can be opened.
+
+    Try:
+
+      masscancel watch -o rest_url=https://HOST -o stream_url=wss://HOST
+      masscancel watch --category cash --category futures --json -o ...
+    """
+    known: Known = ctx.obj
+    account = Account.of(venue, settings, env_prefix, *categories or (None,))
+    known.done("watching changes nothing")
+    asyncio.run(_watch(account, timeout, _json_line if as_json else _plain_line))
+    return Status.DONE
+
+
+async def _watch(
+    account: Account, timeout: float, show: Callable[[OrderUpdate | Gap], bool]
+) -> None:
+    """Show what comes until SIGINT or SIGTERM, or until nobody reads it any more.
+
+    Raises:
+        ConfigurationError: the venue has no stream for a category.
+        AuthenticationError: the login was refused.
+    """
+    task, loop = asyncio.current_task(), asyncio.get_running_loop()
+    assert task is not None  # noqa: S101  # for the type checker: a coroutine that runs has one
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, task.cancel)
+    with suppress(asyncio.CancelledError):
+        async with account.client(timeout) as client:
+            updates = [client.order_updates(category) for category in account.categories]
+            if sys.stdout.isatty():
+                remark(f"following {', '.join(account.categories)}; press Ctrl-C to end it")
+            followers = [asyncio.create_task(_follow(each, show)) for each in updates]
+            try:
+                ended, _ = await asyncio.wait(followers, return_when=asyncio.FIRST_COMPLETED)
+                ended.pop().result()
+            finally:
+                for follower in followers:
+                    follower.cancel()
+                await asyncio.gather(*followers, return_exceptions=True)
+    if sys.stderr.isatty():
+        sys.stderr.write("\n")  # after the terminal's own ^C
+
+
+async def _follow(
+    updates: AsyncIterator[OrderUpdate | Gap], show: Callable[[OrderUpdate | Gap], bool]
+) -> None:
+    """Show updates as long as somebody reads them."""
+    async for item in updates:
+        if not show(item):
+            return
+
+
+def _plain_line(item: OrderUpdate | Gap) -> bool:
+    """One line for people."""
+    if isinstance(item, Gap):
+        words = f"updates may be missing before this line: {item.reason}"
+        return _SCREEN.show(Text(f"{item.account_category:<8} gap        {clean(words)}", "bold red"))
