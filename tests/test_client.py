@@ -508,7 +508,7 @@ async def test_echoed_secrets_are_scrubbed(exchange: SimulatedExchange) -> None:
         async with Client(Credentials(SECRETS[1], SECRETS[0]), venue=venue, pool=pool) as client:
             with pytest.raises(InvalidRequest) as caught:
                 await client.cancel_all("cash")
-    said = f"{caught.value} {caught.value.text} {caught.value!r} {caught.value.args}"
+    said = f"{caught.value} {caught.value.message} {caught.value!r} {caught.value.args}"
     assert "x-auth-signature" in said  # the echo is there ...
     assert not any(secret in said for secret in SECRETS)  # ... and what was secret is not
     assert not re.search(r"x-auth-signature: [A-Za-z0-9+/]{20}", said)

@@ -238,6 +238,7 @@ class Driver:
                 errors.append(_out_of_time(call, race.running))
             return _verdict(errors)
         finally:
+            retry.done()
             await race.abandon()
 
     async def _start(
@@ -467,9 +468,10 @@ def _scrub(error: MassCancelError, credentials: Credentials, request: Request | 
             text = text.replace(secret, "***")
         return text
 
-    error.args = (clean(error.message),)
+    error.args = (clean(str(error.args[0])),)
+    error.message = clean(error.message)
     if isinstance(error, VenueError):
-        error.reason, error.text = clean(error.reason), clean(error.text)
+        error.reason = clean(error.reason)
         error.code = clean(error.code) if isinstance(error.code, str) else error.code
     error.with_traceback(None)
 

@@ -64,6 +64,7 @@ class MassCancelError(Exception):
         attempts: what was tried, oldest first; empty if nothing was.
         may_have_executed: true if any attempt may have been carried out by the venue, whatever the
             last one saw; false where nothing reached the venue or the venue refused.
+        message: what went wrong, without the context, the attempts and the advice.
         context: whose call it was and what it asked for, such as ``cancel_all cash BTC/USDT``.
     """
 
@@ -72,14 +73,10 @@ class MassCancelError(Exception):
 
     def __init__(self, message: str, *, may_have_executed: bool = False) -> None:
         super().__init__(message)
+        self.message = message
         self.attempts: tuple[Attempt, ...] = ()
         self.may_have_executed = may_have_executed
         self.context = ""
-
-    @property
-    def message(self) -> str:
-        """What went wrong, without the context, the attempts and the advice."""
-        return str(self.args[0])
 
     def describe(self, attempts: "Iterable[Attempt]", *, context: str) -> None:
         """Say whose error this is and what had been tried. Called once, by the client."""
@@ -88,7 +85,8 @@ class MassCancelError(Exception):
         self.may_have_executed = any(a.acts and a.fate in _UNRESOLVED for a in self.attempts)
 
     def __str__(self) -> str:
-        parts = [f"{self.context}: {self.message}" if self.context else self.message]
+        what = str(self.args[0])
+        parts = [f"{self.context}: {what}" if self.context else what]
         if self.attempts:
             fates = Counter(attempt.fate for attempt in self.attempts)
             told = ", ".join(f"{count} {fate}" for fate, count in fates.items())
@@ -99,7 +97,12 @@ class MassCancelError(Exception):
             parts.append("nothing was cancelled by this call")
         if self.advice:
             parts.append(self.advice)
-        return "; ".join(parts)
+        return _one_line("; ".join(parts))
+
+
+def _one_line(text: str) -> str:
+    """What a peer says must not break out of its line, in a log or on a terminal."""
+    return "".join(char if char.isprintable() else " " for char in text)
 
 
 class ConfigurationError(MassCancelError, ValueError):
@@ -119,7 +122,7 @@ class VenueError(MassCancelError):
     Attributes:
         code: the venue's own code, ``None`` where it gave none.
         reason: the venue's short word for it, such as ``AUTHENTICATION_FAILED``; may be empty.
-        text: the venue's sentence for people; may be empty.
+        message: the venue's sentence for people; may be empty.
         http_status: the status of the HTTP reply, ``None`` on a stream.
         retry_after: how long the venue asks to wait, in seconds; ``None`` if it did not say.
     """
@@ -142,7 +145,7 @@ class VenueError(MassCancelError):
         super().__init__(said or "refused", may_have_executed=may_have_executed)
         self.code = code
         self.reason = reason
-        self.text = message
+        self.message = message
         self.http_status = http_status
         self.retry_after = retry_after
 

@@ -1,6 +1,5 @@
 """The values that callers get: immutable, comparable, and honest about what is not known."""
 
-from asyncio import Semaphore
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from itertools import product
@@ -187,7 +186,7 @@ class Canceller(Protocol):
         symbol: str | None,
         *,
         deadline: float,
-        lane: Semaphore,
+        lane: Any,
         settle: float | None,
         gate: Any,
     ) -> "Ack | Confirmation": ...

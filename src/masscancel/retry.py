@@ -28,6 +28,7 @@ attempt runs beside the first, all calls share a budget, and an answer's own wor
 this module would be no shorter, and it would need a clock and a sleep of its own.
 """
 
+import math
 import random
 from collections.abc import Callable
 
@@ -91,16 +92,27 @@ class RetryBudget:
         self._tokens = float(capacity)
         self._counted_at: float | None = None
 
-    def take(self, now: float, *, urgent: bool) -> float | None:
-        """Take a token; the seconds to wait for it, or ``None`` if there is none to have."""
+    def take(self, now: float, *, urgent: bool, latest: float = math.inf) -> float | None:
+        """Take a token: the seconds to wait for it, or ``None`` if there is none to have.
+
+        Args:
+            now: the time, in seconds of any clock that only moves forward.
+            urgent: whether the call cancels something.
+            latest: a token that would come only then is not taken.
+        """
         if self._counted_at is not None:
             dripped = max(0.0, now - self._counted_at) * self._rate
             self._tokens = min(self._capacity, self._tokens + dripped)
         self._counted_at = now
-        if not urgent and self._tokens - 1 < self._capacity / 2:
+        wait = max(0.0, (1 - self._tokens) / self._rate)
+        if now + wait >= latest or (not urgent and self._tokens - 1 < self._capacity / 2):
             return None
         self._tokens -= 1
-        return max(0.0, -self._tokens / self._rate)
+        return wait
+
+    def give_back(self) -> None:
+        """A token that was waited for is not needed any more."""
+        self._tokens = min(self._capacity, self._tokens + 1)
 
 
 class Retry:
@@ -141,7 +153,9 @@ class Retry:
         self._draw = draw
         self._refusals = 0
         self._refusals_allowed = policy.stamp_refusals if stamp_refusals is None else stamp_refusals
-        self._paid = True
+        self._reserved = False  # a token of the budget, for a time that is still to come
+        self._not_before = started
+        self._refused = False
         self.sends = 0
         #: When the next attempt may leave; at or past the deadline if none will.
         self.next_send = started
@@ -150,15 +164,18 @@ class Retry:
         """Whether an attempt should leave now. If so, it is taken to have left."""
         if now < self.next_send or now >= self._deadline:
             return False
-        if not self._paid:
-            wait = self._budget.take(now, urgent=self._urgent)
-            self._paid = True
-            self.next_send = self._deadline if wait is None else now + wait
-            if wait != 0:
+        if self.sends and not self._reserved:
+            wait = self._budget.take(now, urgent=self._urgent, latest=self._deadline)
+            if wait is None:
+                self._give_up()
                 return False
+            if wait > 0:
+                self._reserved = True
+                self.next_send = now + wait
+                return False
+        self._reserved = False
         patience = self._patience * _doubled(self.sends)
         self.sends += 1
-        self._paid = False
         self.next_send = self._not_early(now + patience) if self._repeatable else self._deadline
         return True
 
@@ -168,11 +185,27 @@ class Retry:
 
     def again(self, error: MassCancelError, now: float) -> bool:
         """Whether another attempt will follow this failure; sets when."""
+        if self.next_send >= self._deadline and self._refused:
+            return False
+        self.done()
         wait = self._wait(error, self._deadline - now)
         if wait is None:
+            self._give_up()
             return False
-        self.next_send = self._not_early(now + wait)
+        asked = error.retry_after if isinstance(error, VenueError) else None
+        self._not_before = max(self._not_before, now + (asked or 0.0))
+        self.next_send = max(self._not_early(now + wait), self._not_before)
         return self.next_send < self._deadline
+
+    def done(self) -> None:
+        """No attempt will leave at the time that was planned: a token for it is given back."""
+        if self._reserved:
+            self._reserved = False
+            self._budget.give_back()
+
+    def _give_up(self) -> None:
+        self._refused = True
+        self.next_send = self._deadline
 
     def _not_early(self, at: float) -> float:
         if self.sends < self._policy.early_sends:
@@ -192,9 +225,7 @@ class Retry:
         if left < policy.base:
             return None
         base = policy.rate_limited_base if isinstance(error, RateLimited) else policy.base
-        wait = self._draw() * min(policy.cap, left, base * _doubled(self.sends - 1))
-        asked = error.retry_after if isinstance(error, VenueError) else None
-        return wait if asked is None else max(wait, asked)
+        return self._draw() * min(policy.cap, left, base * _doubled(self.sends - 1))
 
 
 def _doubled(times: int) -> float:

@@ -590,8 +590,10 @@ class SessionPool:
                 data=request.body or None,
                 allow_redirects=False,
             )
+            body = None
             try:
-                body = await _read(response.content, max_reply)
+                if (response.content_length or 0) <= max_reply:
+                    body = await _read(response.content, max_reply)
             finally:
                 if not response.content.at_eof():
                     response.close()

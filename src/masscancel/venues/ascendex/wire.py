@@ -5,8 +5,9 @@ Source: "Authenticate a RESTful Request", "Cancel All Orders" and "Error Codes" 
 acknowledgement are those that ccxt's maintainers published (pull request 22926).
 """
 
+import re
 from binascii import b2a_base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from hmac import digest
 from typing import Any, Final, Literal
 
@@ -71,6 +72,8 @@ _CODES: Final[Mapping[int, type[VenueError]]] = {
     510001: VenueUnavailable,  # SERVER_ERROR
     900001: PermissionDenied,  # HUMAN_CHALLENGE
 }
+_OK: Final = 200
+_GROUP: Final = re.compile(r"[0-9]{1,9}")
 _SYSTEM_GROUPS: Final = frozenset({50, 51})
 
 
@@ -108,7 +111,9 @@ class _Info(msgspec.Struct):
     message: str | None = None
 
 
-class _AckData(msgspec.Struct, rename="camel"):
+class _Said(msgspec.Struct, rename="camel"):
+    """Whose reply it is, and to what."""
+
     ac: str | None = None
     account_id: str | None = None
     action: str | None = None
@@ -116,16 +121,13 @@ class _AckData(msgspec.Struct, rename="camel"):
     info: _Info | None = None
 
 
-class _Envelope(msgspec.Struct, rename="camel"):
+class _Envelope(_Said, kw_only=True):
     """Every reply: ``code`` 0 is success. An error may well arrive with HTTP 200."""
 
     code: int
+    info: _Info | str | list[Any] | None = None  # type: ignore[assignment]  # errors say it freely
     reason: str | None = None
     message: str | None = None
-    status: str | None = None
-    ac: str | None = None
-    account_id: str | None = None
-    info: Any = None
     data: msgspec.Raw = msgspec.Raw()
 
 
@@ -154,7 +156,7 @@ class _StatusRow(msgspec.Struct, rename="camel"):
 
 
 _ENVELOPE: Final = msgspec.json.Decoder(_Envelope)
-_ACK: Final = msgspec.json.Decoder(_AckData)
+_SAID: Final = msgspec.json.Decoder(_Said)
 _ACCOUNT: Final = msgspec.json.Decoder(_AccountData, strict=False)
 _CLOCK: Final = msgspec.json.Decoder(_ClockData)
 _ROWS: Final = msgspec.json.Decoder(list[_OrderRow])
@@ -163,30 +165,32 @@ _STATUS: Final = msgspec.json.Decoder(_StatusRow | list[_StatusRow])
 
 def _envelope(reply: Reply, now_ms: int) -> _Envelope:
     """The reply's envelope, if it is one and says success."""
-    error: MassCancelError | None = None
+    error: MassCancelError
     try:
         envelope = decode_json(_ENVELOPE, reply)
     except ProtocolError as unreadable:
-        if reply.status == 200:  # noqa: PLR2004  # anything else speaks through its status
+        if reply.status == _OK:  # anything else speaks through its status
             raise
         error = http_error(reply, now_ms)
         error.add_note(unreadable.message)
     else:
-        if envelope.code == 0 and reply.status == 200 and envelope.status != "Err":  # noqa: PLR2004
+        if envelope.code == 0 and reply.status == _OK and envelope.status != "Err":
             return envelope
         error = _refusal(reply, now_ms, envelope)
     raise error
 
 
-def _refusal(reply: Reply, now_ms: int, envelope: _Envelope | _Info) -> MassCancelError:
-    code = envelope.code or None
+def _refusal(reply: Reply, now_ms: int, said: _Envelope | _Info) -> MassCancelError:
+    """The venue said no. What it does not say of itself may stand in its ``info``."""
+    info = said.info if isinstance(said, _Envelope) and isinstance(said.info, _Info) else said
+    code = said.code or info.code or None
     return http_error(
         reply,
         now_ms,
-        kind=error_kind(code),
+        kind=error_kind(code) or (VenueError if reply.status == _OK else None),
         code=code,
-        reason=envelope.reason or "",
-        message=envelope.message or "",
+        reason=said.reason or info.reason or "",
+        message=said.message or info.message or "",
     )
 
 
@@ -224,37 +228,51 @@ def decode_ack(
     """
     envelope = _envelope(reply, stamp.time_ms)
     terse = account_category == "futures"
-    if not bytes(envelope.data):
-        if not terse:
-            raise ProtocolError("the reply is no acknowledgement: it has no data")
-        data = _AckData(action="cancel-all", ac=envelope.ac, account_id=envelope.account_id)
-    else:
-        data = _payload(_ACK, envelope, reply)
-    info = data.info or _Info()
-    if data.status == "Err":
-        raise _refusal(reply, stamp.time_ms, info)
-    ac = data.ac or envelope.ac or ("FUTURES" if terse else "")
-    echoed_symbol = info.symbol if info.symbol is not None or not terse else symbol
+    said: list[_Said] = [envelope]
+    if bytes(envelope.data):
+        said.append(_payload(_SAID, envelope, reply))
+    elif not terse:
+        raise ProtocolError("the reply is no acknowledgement: it has no data")
+    infos = [part.info for part in said if isinstance(part.info, _Info)]
+    refused = next((info for info in infos if info.code or info.reason), None)
+    if refused or any(part.status == "Err" for part in said):
+        raise _refusal(reply, stamp.time_ms, refused or _Info())
+    status, action, ac = (_agreed(said, name) for name in ("status", "action", "ac"))
+    echoed_symbol, echoed_id = _agreed(infos, "symbol"), _agreed(infos, "id")
+    timestamp: int | None = _agreed(infos, "timestamp")
     oldest = stamp.time_ms - stamp.skew_ms
+    bare = len(said) == 1
     for right, what in (
-        (data.status == "Ack" or (terse and data.status is None), f"status {data.status!r}"),
-        (data.action == "cancel-all", f"action {data.action!r}"),
-        (ac == account_category.upper(), f"account category {ac!r}"),
-        (echoed_symbol == symbol, f"symbol {echoed_symbol!r}, not {symbol!r}"),
-        (not info.id or info.id == request_id, "the id of another request"),
-        (info.timestamp is not None or terse, "no timestamp"),
-        (info.timestamp is None or info.timestamp >= oldest, "a timestamp before the request's"),
+        (status == "Ack" or (terse and status is None), f"status {status!r}"),
+        (action == "cancel-all" or (bare and action is None), f"action {action!r}"),
+        (ac == account_category.upper() or (terse and ac is None), f"account category {ac!r}"),
+        (echoed_symbol == symbol or (terse and echoed_symbol is None), "another symbol"),
+        (not echoed_id or echoed_id == request_id, "the id of another request"),
+        (timestamp is not None or terse, "no timestamp"),
+        (timestamp is None or timestamp >= oldest, "a timestamp before the request's"),
     ):
         if not right:
             raise ProtocolError(f"the reply is no acknowledgement of this request: it has {what}")
     return Ack(
         account_category=account_category,
-        account_id=data.account_id or envelope.account_id or "",
+        account_id=_agreed(said, "account_id") or "",
         symbol=symbol,
-        request_id=info.id or "",
-        timestamp_ms=info.timestamp,
+        request_id=echoed_id or "",
+        timestamp_ms=timestamp,
         raw=reply.body,
     )
+
+
+def _agreed(parts: Sequence[_Said | _Info], name: str) -> Any:
+    """What the parts of a reply say under a name, if they agree; ``None`` if none says anything.
+
+    Raises:
+        ProtocolError: they contradict each other.
+    """
+    values = {value for part in parts if (value := getattr(part, name)) is not None}
+    if len(values) > 1:
+        raise ProtocolError(f"the reply contradicts itself about its {name}")
+    return values.pop() if values else None
 
 
 def decode_open_orders(
@@ -317,7 +335,7 @@ def decode_account_group(reply: Reply, stamp: Stamp) -> int:
     """
     data: _AccountData = _payload(_ACCOUNT, _envelope(reply, stamp.time_ms), reply)
     group = str(data.account_group)
-    if not (group.isascii() and group.isdigit()):
+    if not _GROUP.fullmatch(group):
         raise ProtocolError("the account info names no account group")
     return int(group)
 
