@@ -24,8 +24,10 @@ __all__ = ["Confirming", "Do", "Step"]
 
 #: How long orders may stay listed after a sweep before it is repeated, in seconds.
 SWEEP_AGAIN: Final = 0.5
-#: What is kept for the last listing, beside twice the longest one so far, in seconds.
+#: What is kept for the last listing, beside twice the longest one so far, in seconds ...
 LAST_LISTING: Final = 0.05
+#: ... which counts up to this share of the whole time.
+LAST_SHARE: Final = 1 / 4
 #: The wait before an unfinished scope is listed again, in seconds: it doubles up to the second.
 LIST_AGAIN: Final = (0.05, 0.8)
 
@@ -64,9 +66,14 @@ class Confirming:
         self._settle = settle
         self._deadline = deadline
         self._longest_listing = 0.0
+        self._started: float | None = None
         self._last_listed = False
         self._sweep_due = True
-        self._swept_at = float("-inf")
+        self._swept = False
+        self._sweep_failed = False
+        self._sweep_again_at = float("-inf")
+        self._sweep_wait = LIST_AGAIN[0]
+        self._under_way = False
         self._list_at = float("-inf")
         self._wait, self._longest_wait = LIST_AGAIN
         self._empty_at: float | None = None
@@ -82,15 +89,18 @@ class Confirming:
 
     def step(self, now: float) -> Step:
         """What to do now."""
+        if not self._swept:
+            return Step(Do.SWEEP, now)
         if self._flat and not self._sweep_due:
             return Step(Do.DONE, now)
-        close = self._deadline - LAST_LISTING - 2 * self._longest_listing
+        close = self._close(now)
         if now >= close:
             if self._last_listed and now < self._list_at:
                 return Step(Do.WAIT, min(self._list_at, self._deadline))
             return Step(Do.LIST, now)
-        again = self._swept_at + SWEEP_AGAIN if self.residual else close
-        if self._sweep_due or now >= again:
+        wanted = self._sweep_due or self.residual or self._sweep_failed
+        again = self._sweep_again_at if wanted else close
+        if now >= again:
             return Step(Do.SWEEP, now)
         if now >= self._list_at:
             return Step(Do.LIST, now)
@@ -98,15 +108,23 @@ class Confirming:
 
     def sweeping(self, now: float) -> None:
         """A cancel-all of the scope is being sent."""
+        self._swept = True
         self._sweep_due = False
-        self._swept_at = now
+        self._sweep_failed = False
+        self._sweep_again_at = now + SWEEP_AGAIN
         self._covered = set(self._seen)
         self.listed_since_sweep = False
         self._start_anew(now)
 
-    def sweep_failed(self) -> None:
-        """It was not acknowledged: it is due again at once if orders are still listed."""
-        self._swept_at = float("-inf")
+    def swept(self) -> None:
+        """It was acknowledged."""
+        self._sweep_wait = LIST_AGAIN[0]
+
+    def sweep_failed(self, now: float, wait: float = 0.0) -> None:
+        """It was not acknowledged: it is repeated, not before ``wait`` seconds, unless flat."""
+        self._sweep_failed = True
+        self._sweep_again_at = now + max(wait, self._sweep_wait)
+        self._sweep_wait = min(2 * self._sweep_wait, LIST_AGAIN[1])
 
     def listed(self, began: float, ended: float, orders: Iterable[OpenOrder]) -> None:
         """A listing that began and ended then showed these open orders."""
@@ -122,7 +140,11 @@ class Confirming:
             self._wait = min(2 * self._wait, self._longest_wait)
         elif self._empty_at is None:
             self._empty_at = ended
+            self._sweep_failed = False
             self._list_at = ended + self._settle
+            if self._under_way:  # there is nothing to prove yet
+                self._list_at = ended + max(self._settle, self._wait)
+                self._wait = min(2 * self._wait, self._longest_wait)
         elif began - self._empty_at >= self._settle:
             self._flat = True
         else:
@@ -152,8 +174,9 @@ class Confirming:
 
     def gated(self, *, under_way: int, arrived: int) -> None:
         """So many orders are on their way through the gate; so many have arrived since."""
+        self._under_way = under_way > 0
         if arrived:
-            self._sweep_due = True
+            self._need_sweep()
         if arrived or under_way:
             self._empty_at, self._flat = None, False
 
@@ -185,11 +208,23 @@ class Confirming:
         self._ended.pop(order.order_id, None)
         self._seen[order.order_id] = order
         if order.order_id not in self._covered:
-            self._sweep_due = True
+            self._need_sweep()
+
+    def _need_sweep(self) -> None:
+        """What is open now was not covered by the last sweep; do not wait, unless it failed."""
+        self._sweep_due = True
+        if not self._sweep_failed:
+            self._sweep_again_at = float("-inf")
+
+    def _close(self, now: float) -> float:
+        """From when on there are no more sweeps, so that the last listing has its time."""
+        if self._started is None:
+            self._started = now
+        share = LAST_SHARE * (self._deadline - self._started)
+        return self._deadline - LAST_LISTING - min(2 * self._longest_listing, share)
 
     def _note_listing(self, began: float, ended: float) -> None:
-        close = self._deadline - LAST_LISTING - 2 * self._longest_listing
-        self._last_listed = began >= close
+        self._last_listed = began >= self._close(began)
         self._longest_listing = max(self._longest_listing, ended - began)
 
     def _start_anew(self, now: float) -> None:

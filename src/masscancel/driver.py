@@ -224,7 +224,10 @@ class Driver:
                         return result
                     errors.append(result)
                     log.debug("%s: attempt %d: %s", job.what, retry.sends, result)
-                    again = retry.again(result, loop.time())
+                    if attempt.path == "stream" and job.via == "both":
+                        again = retry.next_send < job.deadline  # the other path goes on by itself
+                    else:
+                        again = retry.again(result, loop.time())
                     timed = not call.nonces_per_second  # a nonce has nothing to do with the clock
                     if again and timed and isinstance(result, StampRefused):
                         await self._pool.measure(

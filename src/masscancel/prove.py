@@ -15,6 +15,7 @@ from masscancel.errors import (
     RateLimited,
     TransportError,
     Unproven,
+    VenueError,
     VenueUnavailable,
 )
 from masscancel.models import Ack, Confirmation, Gap, OpenOrder, OrderState, OrderUpdate
@@ -124,10 +125,12 @@ class Prover:
         except MassCancelError as error:
             if not self._may_have_swept and not isinstance(error, _PASSING):
                 raise
-            self._proof.sweep_failed()
+            wait = error.retry_after if isinstance(error, VenueError) else None
+            self._proof.sweep_failed(self._loop.time(), wait or 0.0)
             self._note(error)
             self._may_have_swept |= error.may_have_executed
         else:
+            self._proof.swept()
             self._may_have_swept = True
 
     async def _list(self, now: float) -> None:

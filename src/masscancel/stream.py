@@ -13,6 +13,7 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Callable
 from contextlib import suppress
+from copy import copy
 from typing import Final
 from weakref import WeakSet
 
@@ -191,11 +192,6 @@ class _Asked:
         self.oldest_ms = stamp.time_ms - stamp.skew_ms
         self.answer = answer
 
-    def may_be(self, answered: Answered) -> bool:
-        """Whether an answer without an id may be this request's."""
-        result = answered.result
-        return isinstance(result, VenueError) or self.fits(result)
-
     def fits(self, ack: Ack) -> bool:
         """Whether an Ack is for the same scope, and not from before the request."""
         return (
@@ -218,9 +214,10 @@ class _Socket:
         self._pool = pool
         self._websocket: aiohttp.ClientWebSocketResponse | None = None
         self._watches: defaultdict[str, WeakSet[Watch]] = defaultdict(WeakSet)
-        self._asked: dict[str, _Asked] = {}
+        self._asked: list[_Asked] = []
         self._saying: set[asyncio.Task[None]] = set()
         self._heard = 0
+        self._was_up = False
         self._logged_in: asyncio.Future[None] = self._loop.create_future()
         self._broken: asyncio.Future[None] = self._loop.create_future()
         self._refused: MassCancelError | None = None
@@ -238,7 +235,7 @@ class _Socket:
         new = account_category not in self._watches
         self._watches[account_category].add(watch)
         if self._refused is not None:
-            watch.end(self._refused)
+            watch.end(copy(self._refused))
         elif new and self.ready.is_set():
             self._say_soon(self._dialect.subscribe(account_category))
         return watch
@@ -247,10 +244,10 @@ class _Socket:
         """Say a cancel-all as soon as the stream is up, and wait for its answer."""
         await self.ready.wait()
         if self._refused is not None:
-            raise self._refused
+            raise copy(self._refused)
         stamp = self._stamp()
         asked = _Asked(saying, stamp, self._loop.create_future())
-        self._asked[saying.request_id] = asked
+        self._asked.append(asked)
         try:
             written(stamp, stamp.time_ms + saying.lifetime_ms)
             await self._say(saying.encode(stamp))
@@ -262,7 +259,7 @@ class _Socket:
             self._break("a request was not answered in time")
             raise
         finally:
-            self._asked.pop(saying.request_id, None)
+            self._asked.remove(asked)
         raise lost
 
     async def close(self) -> None:
@@ -292,12 +289,12 @@ class _Socket:
                 await self._drop(str(problem))
             finally:
                 await self._drop("the stream was closed")
-            if self._heard:
+            if self._was_up:
                 wait = RECONNECT[0]
             await asyncio.sleep(random.random() * wait)  # noqa: S311  # jitter
             wait = min(2 * wait, longest)
         for watch in self._consumers():
-            watch.end(self._refused)
+            watch.end(copy(self._refused))
         self.ready.set()
 
     async def _live(self) -> None:
@@ -308,6 +305,7 @@ class _Socket:
             _Dropped: it ended.
         """
         self._heard = 0
+        self._was_up = False
         self._logged_in = self._loop.create_future()
         self._broken = self._loop.create_future()
         self._websocket = await self._open()
@@ -324,6 +322,7 @@ class _Socket:
                 self._logged_in.result()
                 for category in [*self._watches]:
                     await self._say(self._dialect.subscribe(category))
+                self._was_up = True
                 self.ready.set()
                 done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             for ended in done:
@@ -353,7 +352,7 @@ class _Socket:
             for watch in self._watches[category]:
                 watch.gap(reason)
         self.trusted.clear()
-        for asked in self._asked.values():
+        for asked in self._asked:
             if not asked.answer.done():
                 asked.answer.set_exception(_Dropped(reason))
         websocket, self._websocket = self._websocket, None
@@ -432,7 +431,7 @@ class _Socket:
             case Answered():
                 self._answered(event)
             case Updated(update):
-                for watch in self._watches[update.account_category]:
+                for watch in self._watches.get(update.account_category, ()):
                     watch.push(update)
             case Pinged(answer):
                 self._say_soon(answer)
@@ -444,10 +443,11 @@ class _Socket:
             case LoggedIn(error):
                 self._login_ended(error)
             case Subscribed(category, None):
-                self.trusted.add(category)
+                if category in self._watches:
+                    self.trusted.add(category)
             case Subscribed(category, error):
-                for watch in self._watches[category]:
-                    watch.end(error)
+                for watch in self._watches.pop(category, ()):
+                    watch.end(copy(error))
             case Ended(reason):
                 raise _Dropped(reason)
 
@@ -461,13 +461,16 @@ class _Socket:
 
     def _answered(self, answered: Answered) -> None:
         """Hand an answer to who asked: by its id, or to the first it fits where it has none."""
-        if answered.request_id:
-            asked = self._asked.get(answered.request_id)
-        else:
-            asked = next((a for a in self._asked.values() if a.may_be(answered)), None)
-        if asked is None or asked.answer.done():
-            return
+        waiting = [asked for asked in self._asked if not asked.answer.done()]
         result = answered.result
+        if answered.request_id:
+            asked = next((a for a in waiting if a.saying.request_id == answered.request_id), None)
+        elif isinstance(result, Ack):
+            asked = next((a for a in waiting if a.fits(result)), None)
+        else:  # a refusal without an id: whose it is, is clear only where one alone waits
+            asked = waiting[0] if len(waiting) == 1 else None
+        if asked is None:
+            return
         if not isinstance(result, Ack):
             asked.answer.set_exception(result)
         elif asked.fits(result):

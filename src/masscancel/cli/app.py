@@ -6,17 +6,19 @@ import traceback
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 from typer.main import get_command
 
 from masscancel.cli.demo import demo
+from masscancel.cli.guard import guard
 from masscancel.cli.orders import cancel, orders
 from masscancel.cli.render import complain
 from masscancel.cli.simulate import sim
-from masscancel.cli.status import EPILOG, Known, Status, status_of
+from masscancel.cli.status import EPILOG, GUARD_EPILOG, Known, Status, status_of
 from masscancel.cli.venues import venues
+from masscancel.cli.watch import watch
 from masscancel.errors import MassCancelError
 
 __all__ = ["app", "run"]
@@ -37,8 +39,22 @@ def _help(command: Callable[..., int]) -> str:
     )
 
 
-for _command in (demo, cancel, orders, sim, venues):
-    app.command(help=_help(_command), epilog=EPILOG)(_command)
+_COMMANDS: Final[Sequence[Callable[..., int]]] = (
+    demo,
+    cancel,
+    orders,
+    watch,
+    guard,
+    sim,
+    venues,
+)
+for _command in _COMMANDS:
+    app.command(
+        help=_help(_command),
+        epilog=GUARD_EPILOG if _command is guard else EPILOG,
+        # what follows guard's COMMAND is that command's own
+        context_settings={"allow_interspersed_args": _command is not guard},
+    )(_command)
 
 
 def _print_version(wanted: bool) -> None:
@@ -76,21 +92,23 @@ def run(arguments: Sequence[str]) -> int:
     except MassCancelError as error:
         return _fail(status_of(error), str(error))
     except (KeyboardInterrupt, typer.Abort):
-        status = Status.INTERRUPTED
+        return _interrupted(known)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         why = error.strerror or type(error).__name__
         return _fail(_stopped(known), f"{where}{why}; {known.words}")
     except Exception as error:  # noqa: BLE001  # a traceback may show what is secret
         return _fail_oddly(error, known)
-    if status == Status.INTERRUPTED:
-        if sys.stderr.isatty():
-            sys.stderr.write("\n")  # after the terminal's own ^C
-        complain(f"interrupted; {known.words}")
     return int(status or 0)
 
 
-def _fail(status: Status, line: str) -> int:
+def _interrupted(known: Known) -> Status:
+    if sys.stderr.isatty():
+        sys.stderr.write("\n")  # after the terminal's own ^C
+    return _fail(Status.INTERRUPTED, f"interrupted; {known.words}")
+
+
+def _fail(status: Status, line: str) -> Status:
     complain(line)
     return status
 
@@ -99,7 +117,7 @@ def _stopped(known: Known) -> Status:
     return Status.UNKNOWN if known.may_have_executed else Status.FAILED
 
 
-def _fail_oddly(error: Exception, known: Known) -> int:
+def _fail_oddly(error: Exception, known: Known) -> Status:
     """A usage error of typer's, or a bug: that shows where it happened, and no value."""
     say = getattr(error, "format_message", None)  # what typer's usage errors have in common
     if callable(say):

@@ -1,11 +1,18 @@
-"""``demo``: the main job against the simulated exchange, from a full book to an empty one."""
+"""``demo``: the main job against the simulated exchange, from a full book to a proof of none.
+
+The first act cancels everything through the fan-out, and shows the Acks. The second confirms it:
+two orders of the first account were on their way to the exchange all the time, and come to light
+only after its first sweep there; one of them is filled before the next can cancel it.
+"""
 
 import asyncio
 import random
 import statistics
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
+from decimal import Decimal
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -13,18 +20,28 @@ import msgspec
 import typer
 from rich.text import Text
 
-from masscancel import Client, Credentials, FanOutReport, Outcome, SessionPool, Target, cancel_many
+from masscancel import (
+    Client,
+    Confirmation,
+    Credentials,
+    FanOutReport,
+    Outcome,
+    SessionPool,
+    Target,
+    cancel_many,
+)
 from masscancel.cli.market import COINS, SPELLINGS, open_accounts, place_orders, venue_of
 from masscancel.cli.options import AsJson, Seed
-from masscancel.cli.render import Cell, Column, Screen, Sheet, clean, print_json
+from masscancel.cli.render import Cell, Column, Screen, Sheet, clean, count, print_json
 from masscancel.cli.status import Known, Status
-from masscancel.sim import Account, SimulatedExchange
+from masscancel.sim import HELD, Account, OnCancel, Order, Script, SimulatedExchange, What
 
 __all__ = ["Plan", "demo", "play"]
 
 Counts = dict[tuple[str, str], int]
 
-_PATIENCE: Final = 60.0  # seconds: hundreds of accounts are slow where one core does everything
+#: Where the late orders are.
+_LATE_CATEGORY: Final = "cash"
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,6 +50,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     accounts: int = 5
     symbols: int = 4
     seed: int = 0
+    timeout: float = 60.0  # seconds: hundreds of accounts are slow where one core does everything
 
     @property
     def coins(self) -> list[str]:
@@ -41,22 +59,34 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
-    """What the demo found: open orders per account and category, before and after, and the Acks."""
+    """What the demo found.
+
+    Attributes:
+        before: open orders per account and category, before the cancels.
+        report: the Acks.
+        listed: open orders after them.
+        proof: the Confirmations.
+        late: the orders that came to light late, as the exchange knows them in the end.
+        after: open orders per account and category, at last.
+    """
 
     before: Counts
     report: FanOutReport
+    listed: int
+    proof: FanOutReport
+    late: tuple[Order, ...]
     after: Counts
 
     @property
     def status(self) -> Status:
         """Done only if nothing is left, and no cancel failed."""
-        flat = not any(self.after.values())
-        return Status.DONE if flat and self.report.all_ok else Status.FAILED
+        fine = self.report.all_ok and self.proof.all_ok
+        return Status.DONE if fine and not any(self.after.values()) else Status.FAILED
 
     @property
-    def latencies(self) -> list[float]:
-        """From the call to each Ack, in ms."""
-        return [outcome.elapsed * 1000 for outcome in self.report.succeeded]
+    def orders(self) -> int:
+        """How many there were, the late ones included."""
+        return sum(self.before.values()) + len(self.late)
 
 
 def demo(
@@ -78,8 +108,9 @@ def demo(
     """Cancel everything on an exchange that is simulated on this machine.
 
     Starts the exchange, fills several accounts with orders in cash, margin and futures, cancels
-    them all at once, shows each Ack, and asks the exchange what is left. Needs no network and no
-    keys. Ends with 0 only if nothing is left.
+    them all at once and shows each Ack. Then it confirms: two orders were still on their way, and
+    come to light late; one fills on the way out. Needs no network and no keys. Ends with 0 only if
+    the exchange has nothing left.
 
     Try:
 
@@ -109,26 +140,44 @@ async def play(
     """
     async with SimulatedExchange(seed=plan.seed) as exchange, AsyncExitStack() as stack:
         accounts = _fill(exchange, plan)
+        late = _send_late(exchange, accounts[0], plan)
         if tamper is not None:
             tamper(exchange)
         pool = await stack.enter_async_context(SessionPool())
         clients = [
-            await stack.enter_async_context(_client(exchange, account, pool))
-            for account in accounts
+            await stack.enter_async_context(_client(exchange, account, pool, watch))
+            for account, watch in zip(accounts, _watches(), strict=False)
         ]
+        before = await _count(clients, plan)
+        screen.show(_welcome(exchange, plan), _book("Open orders", before), "")
         targets = [
             target
             for client in clients
             for category, spelling in SPELLINGS.items()
             for target in Target.product([client], [category], map(spelling.format, plan.coins))
         ]
-        before = await _count(clients)
-        screen.show(_welcome(exchange, plan), _book("Open orders", before), "")
         with screen.progress("Cancelling", len(targets)) as advance:
-            report = await cancel_many(targets, timeout=_PATIENCE, on_outcome=lambda _: advance())
-        screen.show(*_answers(report, plan))
-        result = Result(before=before, report=report, after=await _count(clients))
-        screen.show(*_verdict(result))
+            report = await cancel_many(
+                targets, timeout=plan.timeout, on_outcome=lambda _: advance()
+            )
+        listed = sum((await _count(clients, plan)).values())
+        screen.show(*_answers(report, plan), "", *_summary(report, listed), "")
+        targets = Target.product(clients, SPELLINGS)
+        surfacing = asyncio.create_task(_surface(exchange, accounts[0], late))
+        with screen.progress("Confirming", len(targets)) as advance:
+            proof = await cancel_many(
+                targets, timeout=plan.timeout, confirm=True, on_outcome=lambda _: advance()
+            )
+        surfacing.cancel()
+        result = Result(
+            before=before,
+            report=report,
+            listed=listed,
+            proof=proof,
+            late=tuple(order for order in map(exchange.engine.order, late) if order is not None),
+            after=await _count(clients, plan),
+        )
+        screen.show(*_proof(result), *_verdict(result))
         return result
 
 
@@ -142,16 +191,68 @@ def _fill(exchange: SimulatedExchange, plan: Plan) -> list[Account]:
     return accounts
 
 
-def _client(exchange: SimulatedExchange, account: Account, pool: SessionPool) -> Client:
+def _send_late(exchange: SimulatedExchange, account: Account, plan: Plan) -> list[str]:
+    """Put two orders on their way that the exchange does not know yet; their ids.
+
+    The second one fills when it is to be cancelled.
+    """
+    symbol = SPELLINGS[_LATE_CATEGORY].format(plan.coins[0])
+    price = COINS[plan.coins[0]]
+    late = [
+        exchange.place(
+            account,
+            _LATE_CATEGORY,
+            symbol,
+            side=side,
+            price=f"{price * away:.5g}",
+            quantity=f"{quantity / price:.3g}",
+            script=Script(ack_delay_ms=HELD, on_cancel=on_cancel),
+        )
+        for side, away, quantity, on_cancel in (
+            ("sell", Decimal("1.004"), 9000, OnCancel.CANCEL),
+            ("buy", Decimal("0.999"), 4000, OnCancel.FILL),
+        )
+    ]
+    return [order.order_id for order in late]
+
+
+async def _surface(exchange: SimulatedExchange, account: Account, late: Sequence[str]) -> None:
+    """Let the late orders arrive when the exchange has answered the next cancel there."""
+    engine, account_id = exchange.engine, account.ids[_LATE_CATEGORY]
+    records = exchange.log
+    seen = len(records)
+
+    def is_swept() -> bool:
+        nonlocal seen
+        new = records[seen:]
+        seen += len(new)
+        return any(
+            each.what is What.CANCEL_ALL_EFFECTIVE and each.account_id == account_id for each in new
+        )
+
+    await exchange.until(is_swept, timeout=None)
+    for order_id in late:
+        engine.acknowledge(order_id, now_ms=exchange.now_ms)
+    exchange.advance()
+
+
+def _watches() -> Iterator[Sequence[str]]:
+    """What each client watches: the first account's stream tells of its late orders."""
+    return chain([(_LATE_CATEGORY,)], repeat(()))
+
+
+def _client(
+    exchange: SimulatedExchange, account: Account, pool: SessionPool, watch: Sequence[str]
+) -> Client:
     credentials = Credentials(account.api_key, account.api_secret, label=account.label)
-    return Client(credentials, venue=venue_of(exchange, account), pool=pool)
+    return Client(credentials, venue=venue_of(exchange, account), pool=pool, watch=watch)
 
 
-async def _count(clients: Sequence[Client]) -> Counts:
+async def _count(clients: Sequence[Client], plan: Plan) -> Counts:
     """Ask the exchange how many orders are open, per account and category."""
     scopes = [(client, category) for client in clients for category in SPELLINGS]
     listings = await asyncio.gather(
-        *(client.open_orders(category, timeout=_PATIENCE) for client, category in scopes)
+        *(client.open_orders(category, timeout=plan.timeout) for client, category in scopes)
     )
     return {
         (client.label, category): len(listing)
@@ -213,48 +314,105 @@ def _ack_cell(outcome: Outcome) -> Text:
     return Text.assemble((clean(outcome.ack.status), "green"), f" {outcome.elapsed * 1000:.1f}")
 
 
-def _verdict(result: Result) -> list[Sheet | Text | str]:
-    """The summary, and what the exchange says is left."""
-    report = result.report
-    count, left = sum(result.before.values()), sum(result.after.values())
-    summary = f"{len(report.succeeded)} of {len(report.outcomes)} cancels acknowledged in "
-    summary += f"{report.elapsed * 1000:.0f} ms"
-    if latencies := result.latencies:
-        summary += f" (p50 {statistics.median(latencies):.1f} ms, max {max(latencies):.1f} ms)"
-    if left:
-        last = Text(f"Still open: {left} of {count} orders.", "bold red")
-    else:
-        last = Text(f"Nothing is left of {count} orders.", "bold green")
+def _summary(report: FanOutReport, listed: int) -> list[Text]:
+    """The Acks in numbers, and what they do not say."""
+    words = f"{len(report.succeeded)} of {len(report.outcomes)} cancels acknowledged in "
+    words += f"{report.elapsed * 1000:.0f} ms"
+    if latencies := _latencies(report):
+        words += f" (p50 {statistics.median(latencies):.1f} ms, max {max(latencies):.1f} ms)"
     return [
-        "",
-        Text(summary + ".", "bold"),
-        'An Ack says "received", not "cancelled". The exchange now lists:',
-        _book("Open orders now", result.after),
-        "",
-        last,
+        Text(words + ".", "bold"),
+        Text(
+            f'An Ack says "received", not "cancelled". The exchange lists {count(listed, "order")} '
+            "now,\nbut orders may be on their way that it does not know yet: cancel and confirm."
+        ),
     ]
 
 
+def _proof(result: Result) -> list[Sheet | Text | str]:
+    """The Confirmations in numbers, and what became of the orders that came late."""
+    proof = result.proof
+    sweeps = sum(outcome.confirmation.sweeps for outcome in proof.succeeded if outcome.confirmation)
+    words = f"{len(proof.succeeded)} of {len(proof.outcomes)} scopes confirmed flat in "
+    words += f"{proof.elapsed * 1000:.0f} ms, with {count(sweeps, 'sweep')}."
+    columns = [Column("symbol"), Column("side"), Column("price", "right")]
+    columns += [Column("quantity", "right"), Column("what became of it")]
+    rows = [
+        (
+            order.symbol,
+            Text(order.side, "green" if order.side == "buy" else "red"),
+            f"{order.price:f}",
+            f"{order.quantity:f}",
+            _fate(order, proof),
+        )
+        for order in result.late
+    ]
+    label = proof.outcomes[0].target.client.label
+    title = f"Late orders of {label} in {_LATE_CATEGORY}: they came to light after the first sweep"
+    lines = [Text(clean(f"{outcome.target}: {outcome.error}"), "red") for outcome in proof.failed]
+    return [Sheet(title=title, columns=columns, rows=rows), "", Text(words, "bold"), *lines]
+
+
+def _fate(order: Order, proof: FanOutReport) -> Text:
+    """What became of a late order, as the Confirmation of its scope says, not the exchange."""
+    found = proof.outcomes[list(SPELLINGS).index(_LATE_CATEGORY)].confirmation
+    if found is not None and order.order_id in (found.cancelled or ()):
+        return Text(f"swept up: cancelled by sweep {found.sweeps}", "green")
+    if found is not None and order.order_id in (found.filled or ()):
+        return Text("filled on the way out: a position now", "yellow")
+    return Text("not known", "bold red")
+
+
+def _verdict(result: Result) -> list[Sheet | Text | str]:
+    """What the exchange itself says is left."""
+    left = sum(result.after.values())
+    if left:
+        last = Text(f"Still open: {left} of {result.orders} orders.", "bold red")
+    else:
+        last = Text(f"Nothing is left of {result.orders} orders.", "bold green")
+    return [_book("Open orders now, says the exchange", result.after), "", last]
+
+
+def _latencies(report: FanOutReport) -> list[float]:
+    """From the call to each answer, in ms."""
+    return [outcome.elapsed * 1000 for outcome in report.succeeded]
+
+
 def _fields(result: Result) -> dict[str, Any]:
-    report, latencies = result.report, result.latencies
+    report, proof, latencies = result.report, result.proof, _latencies(result.report)
     return {
-        "orders_before": sum(result.before.values()),
+        "orders_before": result.orders,
         "targets": len(report.outcomes),
         "acknowledged": len(report.succeeded),
         "failed": len(report.failed),
         "elapsed_ms": round(report.elapsed * 1000, 1),
         "p50_ms": round(statistics.median(latencies), 1) if latencies else None,
         "max_ms": round(max(latencies), 1) if latencies else None,
+        "scopes": len(proof.outcomes),
+        "confirmed": len(proof.succeeded),
+        "confirmed_ms": round(proof.elapsed * 1000, 1),
         "orders_left": sum(result.after.values()),
         "outcomes": [
-            {
-                "account": outcome.target.client.label,
-                "account_category": outcome.target.account_category,
-                "symbol": outcome.target.symbol,
-                "status": outcome.ack.status if outcome.ack else None,
-                "error": str(outcome.error) if outcome.error else None,
-                "elapsed_ms": round(outcome.elapsed * 1000, 1),
-            }
+            {**_outcome_fields(outcome), "status": outcome.ack.status if outcome.ack else None}
             for outcome in report.outcomes
         ],
+        "confirmations": [
+            {**_outcome_fields(outcome), **_proof_fields(outcome.confirmation)}
+            for outcome in proof.outcomes
+        ],
     }
+
+
+def _outcome_fields(outcome: Outcome) -> dict[str, Any]:
+    return {
+        "account": outcome.target.client.label,
+        "account_category": outcome.target.account_category,
+        "symbol": outcome.target.symbol,
+        "error": str(outcome.error) if outcome.error else None,
+        "elapsed_ms": round(outcome.elapsed * 1000, 1),
+    }
+
+
+def _proof_fields(found: Confirmation | None) -> dict[str, Any]:
+    names = ("sweeps", "cancelled", "filled", "streamed")
+    return {name: getattr(found, name, None) for name in names}

@@ -123,7 +123,8 @@ class Screen:
 
     def show(self, *things: Sheet | Text | str) -> bool:
         """Show things below each other; whether somebody still reads."""
-        return all([self._show(thing) for thing in things])
+        shown = [self._show(thing) for thing in things]  # each, so that the picture is whole
+        return all(shown)
 
     def _show(self, thing: Sheet | Text | str) -> bool:
         self._paint(thing)

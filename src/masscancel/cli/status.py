@@ -24,7 +24,7 @@ class _Told(IntEnum):
 
     meaning: str
 
-    def __new__(cls, value: int, meaning: str) -> Self:  # noqa: D102  # how an enum learns
+    def __new__(cls, value: int, meaning: str) -> Self:  # how an enum learns it
         status = int.__new__(cls, value)
         status._value_ = value
         status.meaning = meaning

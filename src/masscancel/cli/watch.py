@@ -11,9 +11,8 @@ import msgspec
 import typer
 from rich.text import Text
 
-from masscancel import Client
 from masscancel.cli.options import Account, AsJson, EnvPrefix, Settings, Timeout, VenueName
-from masscancel.cli.render import Screen, clean, moment, print_json
+from masscancel.cli.render import Screen, clean, moment, print_json, remark
 from masscancel.cli.status import Known, Status
 from masscancel.models import Gap, OrderUpdate
 
@@ -97,7 +96,30 @@ async def _follow(
 
 
 def _plain_line(item: OrderUpdate | Gap) -> bool:
-    """One line for people."""
+    """A line for people; whether somebody still reads."""
+    category = f"{clean(item.account_category):<7}"
     if isinstance(item, Gap):
-        words = f"updates may be missing before this line: {item.reason}"
-        return _SCREEN.show(Text(f"{item.account_category:<8} gap        {clean(words)}", "bold red"))
+        words = f"{'-':<12} {category} gap       updates may be missing: {clean(item.reason)}"
+        return Screen().show(Text(words, "bold red"))
+    filled = f", {item.filled_quantity:f} filled" if item.filled_quantity else ""
+    order = f"{item.quantity:f} {item.symbol} at {item.price:f}{filled}, id {item.order_id}"
+    line = Text.assemble(
+        (f"{_time_of_day(item.timestamp_ms):<12} ", "dim"),
+        f"{category} ",
+        (f"{item.state:<9} ", _STYLES[item.state]),
+        (f"{item.side:<4} ", "green" if item.side == "buy" else "red"),
+        clean(order),
+    )
+    return Screen().show(line)
+
+
+def _time_of_day(timestamp_ms: int | None) -> str:
+    if timestamp_ms is None:
+        return "-"
+    return moment(timestamp_ms).removesuffix(" UTC").rpartition(" ")[2]
+
+
+def _json_line(item: OrderUpdate | Gap) -> bool:
+    """A JSON object on a line; whether somebody still reads."""
+    event = "gap" if isinstance(item, Gap) else "update"
+    return print_json({"event": event, **msgspec.structs.asdict(item)})

@@ -7,6 +7,8 @@ signatures are checked by code of its own. `SimulatedExchange` is where to start
 from __future__ import annotations
 
 from masscancel.sim.ascendex import AscendEXDialect
+from masscancel.sim.binance import BinanceDialect
+from masscancel.sim.bitmex import BitMEXDialect
 from masscancel.sim.dialect import Dialect, Moment, Reply, Request, Route, Session, StreamRoute
 from masscancel.sim.engine import Engine
 from masscancel.sim.faults import (
@@ -35,6 +37,7 @@ from masscancel.sim.faults import (
     Unsolicited,
     WithoutId,
 )
+from masscancel.sim.kraken import KrakenDialect
 from masscancel.sim.orders import (
     HELD,
     Account,
@@ -55,6 +58,8 @@ __all__ = [
     "Action",
     "Answer",
     "AscendEXDialect",
+    "BinanceDialect",
+    "BitMEXDialect",
     "CancelAll",
     "Delay",
     "Dialect",
@@ -72,6 +77,7 @@ __all__ = [
     "Hold",
     "HugeBody",
     "Ignore",
+    "KrakenDialect",
     "LateAck",
     "LogRecord",
     "Moment",

@@ -42,6 +42,11 @@ _STATUSES: Final = {
     Status.CANCELED: "CANCELED",
     Status.REJECTED: "REJECTED",
 }
+_ALGO_STATUSES: Final = _STATUSES | {
+    Status.PARTIALLY_FILLED: "TRIGGERED",
+    Status.FILLED: "FINISHED",
+}
+"""What a conditional order has become; a fill is that of the order it was triggered into."""
 _KEPT: Final = (
     *("symbol", "orderId", "orderListId", "price", "origQty", "executedQty", "origQuoteOrderQty"),
     *("cummulativeQuoteQty", "timeInForce", "type", "side", "selfTradePreventionMode"),
@@ -114,6 +119,9 @@ class BinanceDialect:
             self._route("DELETE", "usdm", "allOpenOrders", "cancel-all", self._cancel_usdm),
             self._route("DELETE", "usdm", "algoOpenOrders", "cancel-all", self._cancel_algo),
             self._route("POST", "usdm", "countdownCancelAll", "switch", self._countdown),
+            self._route("GET", "spot", "order", "order-status", self._spot_order),
+            self._route("GET", "usdm", "order", "order-status", self._usdm_order),
+            self._route("GET", "usdm", "algoOrder", "order-status", self._algo_order),
         ]
 
     def stream_routes(self) -> list[StreamRoute]:
@@ -177,6 +185,34 @@ class BinanceDialect:
     def _algo_orders(self, call: _Call) -> list[dict[str, Any]]:
         return [_algo_row(order, call) for order in self._open(call, algo=True)]
 
+    def _spot_order(self, call: _Call) -> dict[str, Any]:
+        return _spot_row(self._named(call, "orderId", symbol=self._symbol(call)), call)
+
+    def _usdm_order(self, call: _Call) -> dict[str, Any]:
+        order = self._named(call, "orderId", symbol=self._symbol(call), algo=False)
+        return _usdm_row(order, call)
+
+    def _algo_order(self, call: _Call) -> dict[str, Any]:
+        return _algo_row(self._named(call, "algoId", algo=True), call)
+
+    def _named(
+        self, call: _Call, parameter: str, *, symbol: str | None = None, algo: bool | None = None
+    ) -> Order:
+        """Find the order that is asked for, in its symbol and book, whatever has become of it."""
+        order_id = call.fields.get(parameter, "")
+        if not _WHOLE.fullmatch(order_id):
+            raise Refusal(-1102, _missing(parameter))
+        order = call.engine.order(order_id)
+        if (
+            order is None
+            or order.account_id != call.account.ids[call.category]
+            or order.status is Status.PENDING
+            or symbol not in (None, order.symbol)
+            or algo not in (None, _is_conditional(order))
+        ):
+            raise Refusal(-2013, "Order does not exist.")
+        return order
+
     def _cancel_spot(self, call: _Call) -> list[dict[str, Any]]:
         moment = call.request.moment
         cancel = call.engine.cancel_all(
@@ -198,17 +234,16 @@ class BinanceDialect:
         return self._cancel_book(call, algo=True)
 
     def _cancel_book(self, call: _Call, *, algo: bool) -> dict[str, Any]:
-        symbol = self._symbol(call)
         moment = call.request.moment
-        reached = _cancel_each(
-            call.engine,
+        cancel = call.engine.cancel_all(
             call.account,
-            symbol,
-            algo=algo,
+            "usdm",
+            self._symbol(call),
             now_ms=moment.now_ms,
             effect_delay_ms=moment.effect_delay_ms,
+            only=partial(_of_book, algo=algo),
         )
-        if not reached and self.flat_is_an_error:
+        if not cancel.order_ids and self.flat_is_an_error:
             raise Refusal(-2011, "Unknown order sent.")
         return {"code": 200, "msg": "The operation of cancel all open order is done."}
 
@@ -225,7 +260,8 @@ class BinanceDialect:
         def fire() -> None:
             if self._countdowns.get(book) is token:
                 del self._countdowns[book]
-                _cancel_each(engine, account, symbol, algo=False, now_ms=engine.now_ms)
+                only = partial(_of_book, algo=False)
+                engine.cancel_all(account, "usdm", symbol, now_ms=engine.now_ms, only=only)
 
         if int(asked):
             engine.schedule(int(asked), fire)
@@ -288,31 +324,9 @@ def _is_conditional(order: Order) -> bool:
     return order.order_type.lower() in CONDITIONAL
 
 
-def _cancel_each(
-    engine: Engine,
-    account: Account,
-    symbol: str,
-    *,
-    algo: bool,
-    now_ms: int,
-    effect_delay_ms: int | None = None,
-) -> list[Order]:
-    """Take in a cancel of every open order in one book of a symbol; returns them.
-
-    One by one, since the engine's cancel-all knows of one book only; from the book itself, which a
-    listing may lag behind.
-    """
-    reached = [
-        order
-        for order in engine.orders()
-        if order.account_id == account.ids["usdm"]
-        and order.symbol == symbol
-        and order.status.is_open
-        and _is_conditional(order) is algo
-    ]
-    for order in reached:
-        engine.cancel(order.order_id, now_ms=now_ms, effect_delay_ms=effect_delay_ms)
-    return reached
+def _of_book(order: Order, *, algo: bool) -> bool:
+    """Tell whether a futures order is in that book."""
+    return _is_conditional(order) is algo
 
 
 def _plain(number: Decimal) -> str:
@@ -401,7 +415,7 @@ def _algo_row(order: Order, call: _Call) -> dict[str, Any]:
         "positionSide": "BOTH",
         "timeInForce": "GTC",
         "quantity": _plain(order.quantity),
-        "algoStatus": "NEW",
+        "algoStatus": _ALGO_STATUSES[order.status],
         "actualOrderId": "",
         "actualPrice": "0.00000",
         "triggerPrice": _plain(order.price),

@@ -154,8 +154,6 @@ class Engine:
         self._serial += 1
         heapq.heappush(self._events, (self.now_ms + delay_ms, self._serial, event))
 
-    _schedule = schedule  # its name until dialects needed it
-
     def listen(self, listener: OrderListener) -> Callable[[], None]:
         """Call `listener` with every order that is placed or changes; returns what ends that."""
         self._listeners.append(listener)
@@ -234,8 +232,9 @@ class Engine:
         now_ms: int,
         effect_delay_ms: int | None = None,
         request_id: str = "",
+        only: Callable[[Order], bool] | None = None,
     ) -> CancelAll:
-        """Take in a cancel-all of a category, or of one symbol in it.
+        """Take in a cancel-all of a category, or of one symbol in it, or of `only` some orders.
 
         It will reach exactly the orders acknowledged by now, when it takes effect `effect_delay_ms`
         later (None: the engine's default; `HELD`: not before `take_effect`). Raises `KeyError` if
@@ -253,7 +252,11 @@ class Engine:
             request_id=request_id,
             received_ms=self.now_ms,
             due_ms=self.now_ms + delay,
-            order_ids=tuple(o.order_id for o in self._live(account_id, symbol) if o.status.is_open),
+            order_ids=tuple(
+                order.order_id
+                for order in self._live(account_id, symbol)
+                if order.status.is_open and (only is None or only(order))
+            ),
         )
         self._cancels[request.cancel_id] = request
         self._record(What.CANCEL_ALL_RECEIVED, request)

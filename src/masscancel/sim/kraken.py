@@ -92,7 +92,7 @@ class KrakenDialect:
     the orders are still pending cancellation. `history` bounds the nonces that are remembered.
 
     `nonces` holds every nonce in the order of arrival. `switches` holds when each dead man's switch
-    fires, in the engine's ms, by account id; one fires with the next request of its account.
+    fires, in the engine's ms, by account id.
     """
 
     name: Final = "kraken"
@@ -253,12 +253,12 @@ class KrakenDialect:
         return {order.order_id: _spot_row(order) for order in orders}
 
     def _cancel_after(
-        self, _: Engine, account: Account, request: Request, fields: Mapping[str, Any]
+        self, engine: Engine, account: Account, request: Request, fields: Mapping[str, Any]
     ) -> dict[str, Any]:
         seconds = str(fields.get("timeout", ""))
         if not seconds.isdigit() or int(seconds) >= _DAY_S:
             raise _Refusal("EGeneral:Invalid arguments:timeout")
-        return self._arm(account.ids["spot"], request, int(seconds), "seconds")
+        return self._arm(engine, account, "spot", request, int(seconds), "seconds")
 
     def _time(self, _: Engine, request: Request) -> Reply:
         return json_reply({"error": [], "result": {"unixtime": request.moment.venue_ms // 1000}})
@@ -302,17 +302,18 @@ class KrakenDialect:
                 "cancelOnly": symbol or "all",
                 "status": "cancelled" if cancel.order_ids else "noOrdersToCancel",
                 "cancelledOrders": [{"order_id": order_id} for order_id in cancel.order_ids],
-                "orderEvents": [],
+                "orderEvents": [_event(o) for o in map(engine.order, cancel.order_ids) if o],
             }
         }
 
     def _cancel_contracts_after(
-        self, _: Engine, account: Account, request: Request, fields: Mapping[str, Any]
+        self, engine: Engine, account: Account, request: Request, fields: Mapping[str, Any]
     ) -> dict[str, Any]:
         seconds = str(fields.get("timeout", ""))
         if not seconds.isdigit():
             raise _Refusal("invalidArgument")
-        return {"status": self._arm(account.ids["futures"], request, int(seconds), "milliseconds")}
+        status = self._arm(engine, account, "futures", request, int(seconds), "milliseconds")
+        return {"status": status}
 
     def _open_contracts(
         self, engine: Engine, account: Account, _: Request, __: Mapping[str, Any]
@@ -349,21 +350,32 @@ class KrakenDialect:
         account = engine.accounts.get(self.api_key(request))
         if account is None or category not in account.ids:
             raise _Refusal(refusal)
-        fires_ms = self.switches.get(account.ids[category])
-        if fires_ms is not None and fires_ms <= request.moment.now_ms:
-            del self.switches[account.ids[category]]
-            engine.cancel_all(account, category, now_ms=request.moment.now_ms)
-            engine.advance(request.moment.now_ms)
         return account
 
     def _arm(
-        self, account_id: str, request: Request, seconds: int, precision: str
+        self,
+        engine: Engine,
+        account: Account,
+        category: str,
+        request: Request,
+        seconds: int,
+        precision: str,
     ) -> dict[str, Any]:
+        """Set the switch of a side anew, or off."""
+        account_id = account.ids[category]
         current = _rfc3339(request.moment.venue_ms, precision)
         if not seconds:
             self.switches.pop(account_id, None)
             return {"currentTime": current, "triggerTime": "0"}
-        self.switches[account_id] = request.moment.now_ms + seconds * 1000
+        fires_ms = engine.now_ms + seconds * 1000
+        self.switches[account_id] = fires_ms
+
+        def fire() -> None:
+            if self.switches.get(account_id) == fires_ms:  # not renewed, nor set off
+                del self.switches[account_id]
+                engine.cancel_all(account, category, now_ms=engine.now_ms)
+
+        engine.schedule(seconds * 1000, fire)
         fires = _rfc3339(request.moment.venue_ms + seconds * 1000, precision)
         return {"currentTime": current, "triggerTime": fires}
 
@@ -450,6 +462,23 @@ def _spot_row(order: Order) -> dict[str, Any]:
         "misc": "",
         "oflags": "fciq",
     }
+
+
+def _event(order: Order) -> dict[str, Any]:
+    """Show an order in the reply of a cancel-all of futures."""
+    about = {
+        "orderId": order.order_id,
+        "type": order.order_type if order.order_type != "limit" else "lmt",
+        "symbol": order.symbol,
+        "side": order.side,
+        "quantity": float(order.quantity),
+        "filled": float(order.filled_quantity),
+        "limitPrice": float(order.price),
+        "reduceOnly": False,
+        "timestamp": _rfc3339(order.placed_ms),
+        "lastUpdateTimestamp": _rfc3339(order.changed_ms),
+    }
+    return {"type": "CANCEL", "uid": order.order_id, "order": about}
 
 
 def _row(order: Order) -> dict[str, Any]:

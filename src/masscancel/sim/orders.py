@@ -111,8 +111,9 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
 class CancelAll(msgspec.Struct, frozen=True, kw_only=True):
     """A cancel-all that was received.
 
-    `order_ids` are the orders it will reach: those of its scope that were acknowledged when it
-    arrived. `due_ms` is when it takes effect; `symbol` is None for the whole category.
+    `order_ids` are the orders it will reach: those of its scope, or of one book of it, that were
+    acknowledged when it arrived. `due_ms` is when it takes effect; `symbol` is None for the whole
+    category.
     """
 
     cancel_id: str

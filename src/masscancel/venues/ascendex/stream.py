@@ -28,6 +28,9 @@ from masscancel.venues.ascendex.wire import STATES, auth_headers, error_kind, si
 
 __all__ = ["AscendEXStream"]
 
+#: Ids that no cancel can have.
+_LOGIN: Final = "login:"
+_SUBSCRIBE: Final = "sub:"
 _PONG: Final = '{"op":"pong"}'
 _PING: Final = '{"op":"ping"}'
 
@@ -122,7 +125,7 @@ class AscendEXStream(msgspec.Struct, frozen=True, kw_only=True):
         """``{"op":"auth"}``: the same, as a message."""
         message = {
             "op": "auth",
-            "id": "login",
+            "id": _LOGIN,
             "t": stamp.time_ms,
             "key": credentials.api_key,
             "sig": signature(credentials.api_secret, stamp.time_ms, self.api_path),
@@ -132,7 +135,7 @@ class AscendEXStream(msgspec.Struct, frozen=True, kw_only=True):
     def subscribe(self, account_category: str) -> str:
         """``{"op":"sub"}`` to the category's order channel."""
         channel = "futures-order" if account_category == "futures" else f"order:{account_category}"
-        message = {"op": "sub", "id": f"sub-{account_category}", "ch": channel}
+        message = {"op": "sub", "id": f"{_SUBSCRIBE}{account_category}", "ch": channel}
         return msgspec.json.encode(message).decode()
 
     def ping(self) -> str:
@@ -169,7 +172,7 @@ def _parse(message: bytes) -> StreamEvent | None:
         # Only the login is answered so: whatever the code, it was not accepted.
         text = wire.err or wire.reason or ""
         refused = (error_kind(wire.code) or AuthenticationError)(wire.code, "", text)
-        return LoggedIn(refused if wire.code else None)
+        return LoggedIn(None if wire.code == 0 else refused)
     if kind == "sub":
         return Subscribed(_category_of_channel(wire.ch or ""), _error(wire, _Info()))
     if kind == "error":
@@ -210,10 +213,10 @@ def _refused(wire: _Wire) -> StreamEvent:
         text = msgspec.json.decode(wire.info, type=str)
     error = (error_kind(wire.code) or VenueError)(wire.code, wire.reason or "", text)
     request_id = str(wire.id or "")
-    if request_id == "login":
+    if request_id == _LOGIN:
         return LoggedIn(error)
-    if request_id.startswith("sub-"):
-        return Subscribed(request_id.removeprefix("sub-"), error)
+    if request_id.startswith(_SUBSCRIBE):
+        return Subscribed(request_id.removeprefix(_SUBSCRIBE), error)
     return Answered(request_id, error)
 
 

@@ -26,7 +26,7 @@ from msgspec.structs import force_setattr
 
 from masscancel.credentials import Credentials
 from masscancel.errors import ConfigurationError, MassCancelError, ScopeError
-from masscancel.models import Ack, OpenOrder
+from masscancel.models import Ack, OpenOrder, OrderState, OrderUpdate
 from masscancel.venue import (
     LISTING,
     Abilities,
@@ -35,26 +35,34 @@ from masscancel.venue import (
     Probe,
     Request,
     Stamp,
+    ask,
     check_origin,
     every,
-    one,
 )
 from masscancel.venues.binance.replies import (
+    ALGO,
     NOTHING_OPEN,
     Answer,
     Listing,
     decode_algo_orders,
+    decode_algo_state,
     decode_cancelled,
     decode_clock,
     decode_countdown,
     decode_done,
     decode_orders,
+    decode_state,
 )
 
 __all__ = ["Binance"]
 
 #: The longest window that spot documents, in ms; futures document none.
 MAX_RECV_WINDOW_MS: Final = 60_000
+#: How many orders are asked about together ...
+STATES_TOGETHER: Final = 8
+#: ... and in all, at most: each costs a weight of 4 on spot, of 6000 a minute and address that
+#: cancels and listings share.
+STATES_ASKED: Final = 64
 
 # Upper-case letters, digits, and _ before a delivery date; and beyond ASCII whatever is printable,
 # since there are symbols such as 币安人生USDT. All of it is percent-encoded.
@@ -146,7 +154,11 @@ class Binance(msgspec.Struct, frozen=True, kw_only=True):
         return self.spot_url if account_category == "spot" else self.usdm_url
 
     def probe(self, origin: str) -> Probe:
-        """``GET /api/v3/time`` or ``GET /fapi/v1/time``: each host has a clock of its own."""
+        """``GET /api/v3/time`` or ``GET /fapi/v1/time``: each host has a clock of its own.
+
+        Each has a weight of 1; an address may spend 6000 a minute on spot and 2400 on futures
+        (``exchangeInfo``). Kept warm as any, a pool spends some thirty.
+        """
         path = "/api/v3/time" if origin == self.spot_url else "/fapi/v1/time"
         return Probe(origin=origin, path=path, decode=decode_clock)
 
@@ -201,6 +213,30 @@ class Binance(msgspec.Struct, frozen=True, kw_only=True):
         listings: list[Listing] = every((yield self._listings(account_category, symbol)))
         return [order for listing in listings for order in listing.orders]
 
+    def order_states(
+        self, account_category: str, orders: Sequence[OpenOrder | OrderUpdate]
+    ) -> Flow[Mapping[str, OrderState]]:
+        """A request per order, a few together; the first of them only, if there are very many.
+
+        ``GET /api/v3/order`` on spot; ``GET /fapi/v1/order`` on futures, ``GET /fapi/v1/algoOrder``
+        for conditional orders. Of one that was triggered, and whose order has ended since, it is
+        not known how.
+        """
+        check_scope(account_category, None)
+        asked = orders[:STATES_ASKED]
+        states: dict[str, OrderState] = {}
+        for start in range(0, len(asked), STATES_TOGETHER):
+            some = asked[start : start + STATES_TOGETHER]
+            answers = every((yield [self._state(account_category, order) for order in some]))
+            for order, state in zip(some, answers, strict=True):
+                if state is not None:
+                    states[order.order_id] = state
+        return states
+
+    def stream(self, account_category: str) -> None:
+        """Order updates are not followed here."""
+        check_scope(account_category, None)
+
     def switch(
         self, account_category: str, symbol: str | None, timeout_ms: int
     ) -> Flow[int | None]:
@@ -218,7 +254,7 @@ class Binance(msgspec.Struct, frozen=True, kw_only=True):
             raise ScopeError("the dead man's switch of Binance covers one symbol of usdm, no more")
         if not _is_whole(timeout_ms, 0, 2**53):
             raise ConfigurationError("timeout_ms must be a whole number of ms, 0 or more")
-        call = self._call(
+        call: Call[int | None] = self._call(
             "POST",
             account_category,
             "/fapi/v1/countdownCancelAll",
@@ -232,8 +268,29 @@ class Binance(msgspec.Struct, frozen=True, kw_only=True):
             query=f"&countdownTime={timeout_ms}",
             acts=True,
         )
-        fires_at_ms: int | None = one((yield [call]))
-        return fires_at_ms
+        return (yield from ask(call))
+
+    def _state(
+        self, account_category: str, order: OpenOrder | OrderUpdate
+    ) -> Call[OrderState | None]:
+        """What has become of one order; ids of conditional ones are their own, in all symbols."""
+        algo_id = order.order_id.removeprefix(ALGO)
+        if algo_id != order.order_id:
+            path, decode, symbol = "/fapi/v1/algoOrder", decode_algo_state, None
+            query = f"&algoId={quote(algo_id, safe='')}"
+        else:
+            path = "/api/v3/order" if account_category == "spot" else "/fapi/v1/order"
+            decode, symbol = decode_state, order.symbol
+            query = f"&orderId={quote(order.order_id, safe='')}"
+        return self._call(
+            "GET",
+            account_category,
+            path,
+            partial(decode, account_category=account_category, order_id=order.order_id),
+            symbol=symbol,
+            query=query,
+            acts=False,
+        )
 
     def _listings(self, account_category: str, symbol: str | None) -> list[Call[Listing]]:
         return [

@@ -164,6 +164,6 @@ def is_nothing_open(error: VenueError) -> bool:
     """
     return (
         error.code == _CANCEL_REJECTED
-        and error.text.rstrip(".") == "Unknown order sent"
+        and error.message.rstrip(".") == "Unknown order sent"
         and error.http_status in (200, 400)
     )

@@ -1,26 +1,32 @@
 """What Binance's replies look like, and what they mean."""
 
+from collections.abc import Mapping
 from typing import Any, Final, Literal
 
 import msgspec
 
 from masscancel.errors import ProtocolError, VenueError
-from masscancel.models import OpenOrder
+from masscancel.models import OpenOrder, OrderState
 from masscancel.venue import Reply, Stamp, decimal, decode_json
 from masscancel.venues.binance.refusals import Sentence, is_nothing_open, refusal, sentence
 
 __all__ = [
+    "ALGO",
     "NOTHING_OPEN",
     "Answer",
     "Listing",
     "decode_algo_orders",
+    "decode_algo_state",
     "decode_cancelled",
     "decode_clock",
     "decode_countdown",
     "decode_done",
     "decode_orders",
+    "decode_state",
 ]
 
+#: What the ids of conditional orders begin with here: theirs and those of orders are counted apart.
+ALGO: Final = "algo:"
 #: The Ack's status where there was nothing to cancel.
 NOTHING_OPEN: Final = "nothing open"
 
@@ -77,7 +83,7 @@ class _AlgoRow(msgspec.Struct, rename="camel"):
 
     def order(self) -> OpenOrder:
         return OpenOrder(
-            order_id=f"algo:{self.algo_id}",  # its ids and those of orders are counted apart
+            order_id=f"{ALGO}{self.algo_id}",
             symbol=self.symbol,
             side="buy" if self.side == "BUY" else "sell",
             price=decimal(self.price),
@@ -86,6 +92,20 @@ class _AlgoRow(msgspec.Struct, rename="camel"):
             order_type=self.order_type,
             status=self.algo_status,
         )
+
+
+class _State(msgspec.Struct, rename="camel"):
+    """What has become of an order of the ordinary book."""
+
+    order_id: int
+    status: str
+
+
+class _AlgoState(msgspec.Struct, rename="camel"):
+    """What has become of a conditional order."""
+
+    algo_id: int
+    algo_status: str
 
 
 class _CancelReport(msgspec.Struct):
@@ -117,6 +137,8 @@ class _Countdown(msgspec.Struct, rename="camel"):
 
 _ORDERS: Final = msgspec.json.Decoder(list[_OrderRow])
 _ALGO_ORDERS: Final = msgspec.json.Decoder(list[_AlgoRow])
+_STATE: Final = msgspec.json.Decoder(_State)
+_ALGO_STATE: Final = msgspec.json.Decoder(_AlgoState)
 _CANCELLED: Final = msgspec.json.Decoder(list[_CancelRow])
 _DONE: Final = msgspec.json.Decoder(Sentence, strict=False)  # the code has been seen as a string
 _CLOCK: Final = msgspec.json.Decoder(_Clock)
@@ -124,6 +146,24 @@ _COUNTDOWN: Final = msgspec.json.Decoder(_Countdown, strict=False)  # its number
 
 #: An order of one of these is not cancelled ("enums.md").
 _LIVE: Final = frozenset({"", "NEW", "PENDING_NEW", "PARTIALLY_FILLED"})
+#: What an order's status means; one that is not here is open ("enums.md", "Order Status").
+_STATES: Final[Mapping[str, OrderState]] = {
+    "FILLED": "filled",
+    "CANCELED": "cancelled",
+    "EXPIRED": "cancelled",
+    "EXPIRED_IN_MATCH": "cancelled",
+    "REJECTED": "rejected",
+}
+#: The same for a conditional order ("Event: Algo Order Update"). ``FINISHED`` says that the order
+#: it was triggered into "has been filled or canceled": which of them is not known.
+_ALGO_STATES: Final[Mapping[str, OrderState | None]] = {
+    "CANCELED": "cancelled",
+    "EXPIRED": "cancelled",
+    "REJECTED": "rejected",
+    "FINISHED": None,
+}
+#: "Order does not exist."
+_NO_SUCH_ORDER: Final = -2013
 #: What futures' own answer to a cancel has for a code, beside the HTTP status.
 _OK: Final = 200
 
@@ -165,6 +205,55 @@ def _listing(
     if not all(row.symbol for row in rows):
         raise ProtocolError("the reply lists an order without a symbol")
     return Listing([row.order() for row in rows], reply.body)
+
+
+def decode_state(
+    reply: Reply, stamp: Stamp, *, account_category: str, order_id: str
+) -> OrderState | None:
+    """What has become of an order of the ordinary book; ``None`` if the venue knows it no more.
+
+    Raises:
+        VenueError: the venue refused.
+        ProtocolError: it is not about this order.
+    """
+    state: _State | None = _known(_STATE, reply, stamp, account_category)
+    if state is None:
+        return None
+    _check_about(str(state.order_id), order_id)
+    return _STATES.get(state.status, "open")
+
+
+def decode_algo_state(
+    reply: Reply, stamp: Stamp, *, account_category: str, order_id: str
+) -> OrderState | None:
+    """What has become of a conditional order; ``None`` if that is not known, or not any more.
+
+    Raises:
+        VenueError: the venue refused.
+        ProtocolError: it is not about this order.
+    """
+    state: _AlgoState | None = _known(_ALGO_STATE, reply, stamp, account_category)
+    if state is None:
+        return None
+    _check_about(f"{ALGO}{state.algo_id}", order_id)
+    return _ALGO_STATES.get(state.algo_status, "open")
+
+
+def _known(
+    decoder: "msgspec.json.Decoder[Any]", reply: Reply, stamp: Stamp, account_category: str
+) -> Any:
+    """The reply about an order, decoded; ``None`` where there is no such order."""
+    try:
+        return _success(decoder, reply, stamp.time_ms, account_category)
+    except VenueError as error:
+        if error.code == _NO_SUCH_ORDER and error.http_status in (200, 400):
+            return None
+        raise
+
+
+def _check_about(named: str, order_id: str) -> None:
+    if named != order_id:
+        raise ProtocolError(f"the reply is about the order {named}, not {order_id:.40}")
 
 
 def decode_cancelled(reply: Reply, stamp: Stamp, *, account_category: str, symbol: str) -> Answer:

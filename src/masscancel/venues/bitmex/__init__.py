@@ -24,7 +24,7 @@ from msgspec.structs import force_setattr
 
 from masscancel.errors import ConfigurationError, ProtocolError, ScopeError
 from masscancel.models import Ack, OpenOrder, OrderState, OrderUpdate
-from masscancel.venue import LISTING, Abilities, Call, Flow, Probe, check_origin, one
+from masscancel.venue import LISTING, Abilities, Call, Flow, Probe, ask, check_origin
 from masscancel.venues.bitmex.wire import (
     decode_ack,
     decode_clock,
@@ -47,6 +47,11 @@ PAGES: Final = 100
 READINGS: Final = 3
 #: How many pages of past orders are searched at most.
 PAST_PAGES: Final = 4
+
+#: How often the clock is read, in seconds: an address may send 30 unsigned requests a minute, and
+#: one that goes on after a 429 is shut out for an hour (app/restAPI, "Limits"). Three every 20 s
+#: are 9 to 11 a minute, so that two or three programs fit; idle connections last 90 s.
+PROBE_INTERVAL: Final = 20.0
 
 #: What a signature may be given to arrive, in seconds; of 1, rounding may leave nothing.
 _WINDOWS: Final = range(2, 3601)
@@ -108,7 +113,7 @@ class BitMEX(msgspec.Struct, frozen=True, kw_only=True):
 
     def probe(self, origin: str) -> Probe:
         """``GET /api/v1``."""
-        return Probe(origin=origin, path="/api/v1", decode=decode_clock)
+        return Probe(origin=origin, path="/api/v1", interval=PROBE_INTERVAL, decode=decode_clock)
 
     def cancel_all(
         self,
@@ -124,11 +129,10 @@ class BitMEX(msgspec.Struct, frozen=True, kw_only=True):
         check_scope(account_category, symbol)
         body = b"" if symbol is None else msgspec.json.encode({"symbol": symbol})
         decode = partial(decode_ack, account_category=account_category, symbol=symbol)
-        call = self._call(
+        call: Call[tuple[Ack, set[str | None]]] = self._call(
             "DELETE", "/api/v1/order/all", decode, body=body, acts=True, max_reply=LISTING
         )
-        ack: Ack
-        ack, named = one((yield [call]))
+        ack, named = yield from ask(call)
         if symbol is not None and symbol not in named:
             yield from self._check_exists(symbol)
         return ack
@@ -173,7 +177,7 @@ class BitMEX(msgspec.Struct, frozen=True, kw_only=True):
                 break
             query = {**scope, "count": f"{PAGE}", "reverse": "true", "start": f"{start}"}
             target = _target("/api/v1/order", query)
-            page = one((yield [self._call("GET", target, decode_states, max_reply=LISTING)]))
+            page = yield from ask(self._call("GET", target, decode_states, max_reply=LISTING))
             states.update((each, page[each]) for each in wanted & page.keys())
             if len(page) < LAST_PAGE:
                 break
@@ -201,15 +205,14 @@ class BitMEX(msgspec.Struct, frozen=True, kw_only=True):
             raise ScopeError("BitMEX's dead man's switch covers the account, not one symbol")
         if type(timeout_ms) is not int or timeout_ms < 0:
             raise ConfigurationError("timeout_ms must be a whole number of ms, 0 or more")
-        call = self._call(
+        call: Call[int | None] = self._call(
             "POST",
             "/api/v1/order/cancelAllAfter",
             partial(decode_timer, timeout_ms=timeout_ms),
             body=msgspec.json.encode({"timeout": timeout_ms}),
             acts=True,
         )
-        fires_at_ms: int | None = one((yield [call]))
-        return fires_at_ms
+        return (yield from ask(call))
 
     def _read_pages(self, symbol: str | None) -> Flow[list[OpenOrder] | None]:
         """The open orders; ``None`` if the listing moved between two of its pages.
@@ -219,7 +222,7 @@ class BitMEX(msgspec.Struct, frozen=True, kw_only=True):
         orders: dict[str, OpenOrder] = {}
         last, start = "", 0
         for _ in range(PAGES):
-            page: list[OpenOrder] = one((yield [self._page(symbol, start)]))
+            page = yield from ask(self._page(symbol, start))
             if last and (not page or page[0].order_id != last):
                 return None
             orders.update((order.order_id, order) for order in page)

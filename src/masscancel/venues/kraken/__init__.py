@@ -26,6 +26,11 @@ from masscancel.venues.kraken.spot_replies import decode_clock
 
 __all__ = ["Kraken"]
 
+#: How often spot's clock is read, in seconds. "Calling the public endpoints at a frequency of 1 per
+#: second (or less) would remain within the rate limits", by address (support page "What are the API
+#: rate limits?"): three every 15 s are a quarter of it at most, and leave room for look-ups.
+PROBE_INTERVAL: Final = 15.0
+
 _NONCES_PER_SECOND: Final = {"ms": 10**3, "us": 10**6, "ns": 10**9}
 
 
@@ -102,9 +107,17 @@ class Kraken(msgspec.Struct, frozen=True, kw_only=True):
         return self._side(account_category).origin
 
     def probe(self, origin: str) -> Probe:
-        """Spot has ``Time``. Futures tell the time in every reply; one ticker is the smallest."""
+        """Spot has ``Time``. Futures tell the time in every reply; one ticker is the smallest.
+
+        Public requests of futures cost nothing ("Rate limits" of the derivatives' guide).
+        """
         if origin == self.spot_url:
-            return Probe(origin=origin, path="/0/public/Time", decode=decode_clock)
+            return Probe(
+                origin=origin,
+                path="/0/public/Time",
+                interval=PROBE_INTERVAL,
+                decode=decode_clock,
+            )
         path = "/derivatives/api/v3/tickers/PF_XBTUSD"
         return Probe(origin=origin, path=path, decode=futures.decode_clock)
 

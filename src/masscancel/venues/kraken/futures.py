@@ -31,9 +31,9 @@ from masscancel.venue import (
     Reply,
     Request,
     Stamp,
+    ask,
     decode_json,
     http_error,
-    one,
 )
 from masscancel.venues.kraken.wire import (
     batches_of,
@@ -96,8 +96,10 @@ class Futures(msgspec.Struct, frozen=True):
         """``cancelallorders``, of all contracts or of one; one with nothing open is looked up."""
         fields = {} if symbol is None else {"symbol": check_symbol(symbol)}
         decode = partial(decode_ack, symbol=symbol)
-        call = self._private("POST", "cancelallorders", decode, fields, acts=True)
-        ack: Ack = one((yield [call]))
+        call: Call[Ack] = self._private(
+            "POST", "cancelallorders", decode, fields, acts=True, max_reply=LISTING
+        )
+        ack = yield from ask(call)
         if symbol is not None and ack.status == "noOrdersToCancel":
             yield from self._check_listed(symbol)
         return ack
@@ -105,9 +107,10 @@ class Futures(msgspec.Struct, frozen=True):
     def open_orders(self, symbol: str | None) -> Flow[list[OpenOrder]]:
         """``openorders``: one listing, not paged, of all contracts; one is picked here."""
         wanted = None if symbol is None else check_symbol(symbol)
-        orders: list[OpenOrder] = one(
-            (yield [self._private("GET", "openorders", decode_open_orders, max_reply=LISTING)])
+        call: Call[list[OpenOrder]] = self._private(
+            "GET", "openorders", decode_open_orders, max_reply=LISTING
         )
+        orders = yield from ask(call)
         if wanted is None:
             return orders
         orders = [order for order in orders if order.symbol.upper() == wanted]
@@ -132,15 +135,14 @@ class Futures(msgspec.Struct, frozen=True):
     def switch(self, timeout_ms: int) -> Flow[int | None]:
         """``cancelallordersafter``: all of the account's orders."""
         seconds = whole_seconds(timeout_ms, _MAX_TIMEOUT_S)
-        call = self._private(
+        call: Call[int | None] = self._private(
             "POST",
             "cancelallordersafter",
             partial(decode_switch, timeout_ms=timeout_ms),
             {"timeout": seconds},
             acts=seconds > 0,  # one that arrives late can arm it again
         )
-        fires: int | None = one((yield [call]))
-        return fires
+        return (yield from ask(call))
 
     def _check_listed(self, symbol: str) -> Flow[None]:
         """Make sure of a contract of which nothing is open: the venue accepts any.
@@ -157,7 +159,7 @@ class Futures(msgspec.Struct, frozen=True):
             acts=False,
             max_reply=LISTING,
         )
-        if symbol.upper() not in one((yield [call])):
+        if symbol.upper() not in (yield from ask(call)):
             raise ScopeError(f"Kraken lists no futures contract {symbol!r}")
 
     def _private(

@@ -12,7 +12,7 @@ import msgspec
 from masscancel.credentials import Credentials
 from masscancel.errors import MassCancelError, ScopeError
 from masscancel.models import Ack, OpenOrder, OrderState
-from masscancel.venue import LISTING, Call, Flow, Request, Stamp, every, one
+from masscancel.venue import LISTING, Call, Flow, Request, Stamp, ask, every, one
 from masscancel.venues.kraken.spot_replies import (
     Cancelled,
     Listing,
@@ -41,7 +41,7 @@ class Spot(msgspec.Struct, frozen=True):
         """``CancelAll``, or for one pair, its open orders by id: ``CancelAll`` takes no pair."""
         if symbol is None:
             call = self._private("CancelAll", decode_cancelled, acts=True)
-            return _ack([one((yield [call]))], "")
+            return _ack([(yield from ask(call))], "")
         listing = yield from self._listing_of(check_symbol(symbol))
         if not listing.rows:
             return Ack(
@@ -52,7 +52,7 @@ class Spot(msgspec.Struct, frozen=True):
     def open_orders(self, symbol: str | None) -> Flow[list[OpenOrder]]:
         """``OpenOrders``: one listing, not paged, of all pairs; one pair is picked here."""
         if symbol is None:
-            listing: Listing = one((yield [self._open_orders()]))
+            listing = yield from ask(self._open_orders())
         else:
             listing = yield from self._listing_of(check_symbol(symbol))
         return [open_order(order_id, row) for order_id, row in listing.rows.items()]
@@ -70,14 +70,13 @@ class Spot(msgspec.Struct, frozen=True):
     def switch(self, timeout_ms: int) -> Flow[int | None]:
         """``CancelAllOrdersAfter``: all of the account's orders."""
         seconds = whole_seconds(timeout_ms, _MAX_TIMEOUT_S)
-        call = self._private(
+        call: Call[int | None] = self._private(
             "CancelAllOrdersAfter",
             partial(decode_switch, timeout_ms=timeout_ms),
             {"timeout": seconds},
             acts=seconds > 0,  # one that arrives late can arm it again
         )
-        fires: int | None = one((yield [call]))
-        return fires
+        return (yield from ask(call))
 
     def _listing_of(self, symbol: str) -> Flow[Listing]:
         """The open orders of one pair, which may be spelled in any of its three ways.
@@ -95,7 +94,7 @@ class Spot(msgspec.Struct, frozen=True):
             return literal
         names = one(results[1:] or (yield [self._pairs(symbol)]))
         if not names:
-            names = one((yield [self._pairs(symbol, "&aclass_base=tokenized_asset")]))
+            names = yield from ask(self._pairs(symbol, "&aclass_base=tokenized_asset"))
         for spellings in names:
             if symbol in spellings:
                 return listing.of(spellings) or Listing({}, listing.raw)
