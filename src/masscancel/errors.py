@@ -54,6 +54,7 @@ __all__ = [
     "VenueUnavailable",
 ]
 
+_LONGEST: Final = 300
 _UNRESOLVED: Final = frozenset({"answered", "unknown", "open"})
 
 
@@ -100,6 +101,11 @@ class MassCancelError(Exception):
         return _one_line("; ".join(parts))
 
 
+def _short(text: str) -> str:
+    """A peer's words, as far as they fit into a message."""
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+
+
 def _one_line(text: str) -> str:
     """What a peer says must not break out of its line, in a log or on a terminal."""
     return "".join(char if char.isprintable() else " " for char in text)
@@ -137,9 +143,9 @@ class VenueError(MassCancelError):
         retry_after: float | None = None,
         may_have_executed: bool = False,
     ) -> None:
-        said = " ".join(str(part) for part in (code, reason) if part not in (None, ""))
+        said = " ".join(_short(str(part)) for part in (code, reason) if part not in (None, ""))
         if message and message != reason:
-            said = f"{said}: {message}" if said else message
+            said = f"{said}: {_short(message)}" if said else _short(message)
         if http_status is not None and http_status != 200:  # noqa: PLR2004  # 200 is HTTP's own
             said = f"{said} (HTTP {http_status})" if said else f"HTTP {http_status}"
         super().__init__(said or "refused", may_have_executed=may_have_executed)

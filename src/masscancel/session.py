@@ -154,12 +154,18 @@ NONCES: Final = Nonces()
 class Sending:
     """One request on its way: where it has got to, and what kind of connection it wants."""
 
-    __slots__ = ("connecting", "fresh", "reused")
+    __slots__ = ("connecting", "fresh", "reused", "transport")
 
     def __init__(self, *, fresh: bool = False) -> None:
         self.fresh = fresh
         self.connecting = False
         self.reused = False
+        self.transport: asyncio.Transport | None = None
+
+    def abort(self) -> None:
+        """End the connection at once: TLS would wait for the peer's goodbye."""
+        if self.transport is not None:
+            self.transport.abort()
 
 
 _sending: ContextVar[Sending | None] = ContextVar("masscancel_sending", default=None)
@@ -194,28 +200,20 @@ class _Connector(aiohttp.TCPConnector):
     ) -> Any:
         sending = _sending.get() or Sending()
         sending.connecting = True
-        aside = []
-        try:
-            while True:
-                connection: Any = await super().connect(req, traces, timeout)
-                transport = connection.transport
-                idle = transport.get_protocol()
-                if isinstance(idle, _Idle):
-                    transport.set_protocol(idle.protocol)
-                    if sending.fresh:
-                        aside.append(connection)
-                        connection.add_callback(_watcher(connection))
-                        continue
-                    if _has_news(transport):
-                        connection.close()
-                        continue
-                    sending.reused = True
-                connection.add_callback(_watcher(connection))
-                sending.connecting = False
-                return connection
-        finally:
-            for connection in aside:
-                connection.release()
+        while True:
+            connection: Any = await super().connect(req, traces, timeout)
+            transport = connection.transport
+            idle = transport.get_protocol()
+            if isinstance(idle, _Idle):
+                transport.set_protocol(idle.protocol)
+                if _has_news(transport):
+                    connection.close()
+                    continue
+                sending.reused = True
+            connection.add_callback(_watcher(connection))
+            sending.transport = transport
+            sending.connecting = False
+            return connection
 
 
 def _watcher(connection: Any) -> Callable[[], None]:
@@ -376,16 +374,25 @@ class SessionPool:
         self._budgets: defaultdict[str, RetryBudget] = defaultdict(RetryBudget)
         #: What bounds the requests in flight.
         self.lane = asyncio.Semaphore(self._connections)
+        resolver = _LastKnownAddresses()
+        self._session = self._open_session(resolver, keepalive_timeout=_KEEPALIVE)
+        # For attempts that want a connection of their own, since others have just failed.
+        self._fresh = self._open_session(resolver, force_close=True)
+        return self
+
+    def _open_session(
+        self, resolver: aiohttp_abc.AbstractResolver, **options: Any
+    ) -> aiohttp.ClientSession:
         connector = _Connector(
             limit=0,
-            keepalive_timeout=_KEEPALIVE,
             ttl_dns_cache=_DNS_TTL,
-            resolver=_LastKnownAddresses(),
+            resolver=resolver,
             happy_eyeballs_delay=_HAPPY_EYEBALLS,
             socket_factory=_socket,
             ssl=self._ssl_context or True,
+            **options,
         )
-        self._session = aiohttp.ClientSession(
+        return aiohttp.ClientSession(
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"Accept-Encoding": "identity", "User-Agent": "masscancel"},
@@ -393,7 +400,6 @@ class SessionPool:
             auto_decompress=False,
             middlewares=(_send_once,),
         )
-        return self
 
     async def __aexit__(
         self,
@@ -414,15 +420,18 @@ class SessionPool:
         A cancellation does not stop it half way; it is raised afterwards.
         """
         if self._session is not None:
-            await through(self._close(self._session))
+            await through(self._close(self._session, self._fresh))
 
-    async def _close(self, session: aiohttp.ClientSession) -> None:
+    async def _close(self, *sessions: aiohttp.ClientSession) -> None:
         tasks = [*self._tasks]
         for task in tasks:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
-        await session.close()
+        for session in sessions:
+            if session.connector is not None:
+                await session.connector.close(abort_ssl=True)
+            await session.close()
 
     # What a client needs beside sending.
 
@@ -580,7 +589,11 @@ class SessionPool:
         if session is None or session.closed:
             raise NotSent("the session pool is not open")
         sending = sending or Sending()
+        if sending.fresh:
+            session = self._fresh
         token = _sending.set(sending)
+        response: aiohttp.ClientResponse | None = None
+        complete = False
         error: MassCancelError
         try:
             response = await session.request(
@@ -590,20 +603,20 @@ class SessionPool:
                 data=request.body or None,
                 allow_redirects=False,
             )
-            body = None
-            try:
-                if (response.content_length or 0) <= max_reply:
-                    body = await _read(response.content, max_reply)
-            finally:
-                if not response.content.at_eof():
-                    response.close()
-            if body is not None:
-                return Reply(response.status, response.headers, body)
+            if (response.content_length or 0) <= max_reply:
+                body = await _read(response.content, max_reply)
+                if body is not None:
+                    complete = True
+                    return Reply(response.status, response.headers, body)
             error = ProtocolError(f"the reply of {origin} is larger than {max_reply} bytes")
         except Exception as problem:  # noqa: BLE001  # every failure becomes one of ours
             error = translate(problem, origin, connecting=sending.connecting)
         finally:
             _sending.reset(token)
+            if not complete:
+                if response is not None:
+                    response.close()
+                sending.abort()
         raise error
 
 

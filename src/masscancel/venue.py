@@ -436,6 +436,9 @@ def _address(host: str) -> IPv4Address | IPv6Address | None:
         return None
 
 
+_CONTENT_TYPES: Final = frozenset({"application/json", "text/html", "text/plain"})
+
+
 def decode_json(
     decoder: "msgspec.json.Decoder[T]", reply: Reply, part: msgspec.Raw | None = None
 ) -> T:
@@ -447,11 +450,14 @@ def decode_json(
     try:
         return decoder.decode(reply.body if part is None else part)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        why = "is not JSON" if not isinstance(error, msgspec.ValidationError) else f"{error}"
-    kind = reply.headers.get("Content-Type", "no content type")[:60]
+        # Of what the peer said, nothing is repeated.
+        why = "it is not JSON"
+        if isinstance(error, msgspec.ValidationError):
+            why = re.sub("'.*'", "", str(error), flags=re.DOTALL)
+    kind = reply.headers.get("Content-Type", "").partition(";")[0].strip().lower()
     raise ProtocolError(
-        f"the reply can't be understood: HTTP {reply.status}, "
-        f"{len(reply.body)} bytes of {kind}; {why}"
+        f"the reply can't be understood: HTTP {reply.status}, {len(reply.body)} bytes of "
+        f"{kind if kind in _CONTENT_TYPES else 'another content type'}; {why}"
     )
 
 

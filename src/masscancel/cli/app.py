@@ -92,20 +92,18 @@ def run(arguments: Sequence[str]) -> int:
     except MassCancelError as error:
         return _fail(status_of(error), str(error))
     except (KeyboardInterrupt, typer.Abort):
-        return _interrupted(known)
+        status = Status.INTERRUPTED
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         why = error.strerror or type(error).__name__
         return _fail(_stopped(known), f"{where}{why}; {known.words}")
     except Exception as error:  # noqa: BLE001  # a traceback may show what is secret
         return _fail_oddly(error, known)
+    if status == Status.INTERRUPTED and not known.is_over:  # typer makes 130 of Ctrl-C, too
+        if sys.stderr.isatty():
+            sys.stderr.write("\n")  # after the terminal's own ^C
+        complain(f"interrupted; {known.words}")
     return int(status or 0)
-
-
-def _interrupted(known: Known) -> Status:
-    if sys.stderr.isatty():
-        sys.stderr.write("\n")  # after the terminal's own ^C
-    return _fail(Status.INTERRUPTED, f"interrupted; {known.words}")
 
 
 def _fail(status: Status, line: str) -> Status:

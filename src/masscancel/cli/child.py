@@ -120,11 +120,12 @@ class Child:
         A stopped process is not continued: it dies of SIGKILL without a further word. Returns after
         two graces at the latest, even if something can't be killed.
         """
-        give_up = self._loop.time() + GRACE
         if self._is_anybody_left():
             self._send(signal.SIGTERM)
-        while self._is_anybody_left() and self._loop.time() < give_up:
-            await asyncio.sleep(_LOOK_AGAIN)  # noqa: ASYNC110  # nobody tells of grandchildren
+        for _ in range(round(GRACE / _LOOK_AGAIN)):  # nobody tells of grandchildren's ends
+            if not self._is_anybody_left():
+                break
+            await asyncio.sleep(_LOOK_AGAIN)
         self._send(signal.SIGKILL)
         with suppress(TimeoutError):
             async with asyncio.timeout(GRACE):

@@ -190,6 +190,7 @@ async def _guard(plan: Plan, known: Known) -> int:
         finally:  # whatever goes wrong here, the cancel must not be lost
             await child.end()
             report = await _cancel(plan, targets)
+    known.is_over = True
     return _tell(plan, child, report, has_ended=has_ended)
 
 

@@ -94,6 +94,8 @@ class Known:
     def __init__(self) -> None:
         self.words = "nothing was sent"
         self.may_have_executed = False
+        #: Whether the command came to its own end: its status counts, whatever it is.
+        self.is_over = False
 
     def sending(self) -> None:
         """From here on, a cancel may be on its way."""

@@ -171,7 +171,7 @@ def _answer(reply: Reply, now_ms: int, tolerated: tuple[str, ...] = ()) -> _Enve
         error = http_error(reply, now_ms)
         error.add_note(unreadable.message)
     else:
-        faults = [text[:200].replace(": ", ":") for text in envelope.error if text[:1] != "W"]
+        faults = [text.replace(": ", ":") for text in envelope.error if text[:1] != "W"]
         if reply.status == 200 and all(text.startswith(tolerated) for text in faults):  # noqa: PLR2004
             return msgspec.structs.replace(envelope, error=faults)
         error = _refusal(reply, now_ms, faults) if faults else http_error(reply, now_ms)
