@@ -1,0 +1,228 @@
+"""A task that is cancelled at every await of a call: it ends, is re-raised, and leaves nothing."""
+
+import asyncio
+import gc
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from masscancel import Client, RetryPolicy, SessionPool, Target, cancel_many
+from masscancel.sim import Answer, Drop, Hang, SimulatedExchange, Trickle
+from peers import Peer, Seen, ack_bytes, http
+from stages import client_at, ours, serving, trusting
+from support import account_of, client_of
+
+pytestmark = pytest.mark.asyncio
+
+Call = Callable[[Client], Awaitable[Any]]
+MANY = 120
+
+
+class CancelledAt:
+    """Awaits something, and cancels the task that does at its n-th suspension."""
+
+    def __init__(self, awaitable: Awaitable[Any], n: int) -> None:
+        self._awaitable = awaitable
+        self._left = n
+        self.suspensions = 0
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        """Hand every suspension on; ahead of the n-th, ask for the cancellation."""
+        inner = self._awaitable.__await__()
+        step: Callable[[], Any] = lambda: inner.send(None)  # noqa: E731  # replaced below
+        while True:
+            try:
+                waits_for = step()
+            except StopIteration as stop:
+                return stop.value
+            self.suspensions += 1
+            self._left -= 1
+            if self._left == 0:
+                task = asyncio.current_task()
+                assert task is not None
+                task.cancel()
+            try:
+                yield waits_for
+            except BaseException as problem:  # noqa: BLE001  # handed on
+                step = _throwing(inner, problem)
+            else:
+                step = lambda: inner.send(None)  # noqa: E731
+
+
+def _throwing(inner: Any, problem: BaseException) -> Callable[[], Any]:
+    return lambda: inner.throw(problem)
+
+
+def plain(client: Client) -> Awaitable[Any]:
+    """A direct cancel."""
+    return client.cancel_all("cash", timeout=5)
+
+
+def fan_out(client: Client) -> Awaitable[Any]:
+    """Several at once, through few places."""
+    return cancel_many(Target.product([client], ["cash", "margin", "futures"]), concurrency=2)
+
+
+def listing(client: Client) -> Awaitable[Any]:
+    """What passes the pool's places."""
+    return client.open_orders("cash")
+
+
+FAULTS: dict[str, list[Any]] = {
+    "nothing wrong": [],
+    "lost": [Drop(executed=True)],
+    "page": [Answer(502, b"<html>")],
+    "stamp": [Answer(200, b'{"code":100011,"reason":"INVALID_TIMESTAMP"}')],
+    "hang": [Hang(executed=True)],
+    "trickle": [Trickle(interval=0.0)],
+}
+
+
+@asynccontextmanager
+async def scene(
+    faults: list[Any], used: bool, times: int | None = 1
+) -> AsyncIterator[tuple[Client, SessionPool]]:
+    """A client at an exchange with these faults, on a used connection or a new one."""
+    async with SimulatedExchange() as exchange:
+        account = account_of(exchange)
+        pool = SessionPool(warm=0, connections=2)
+        retry = RetryPolicy(patience=0.01, base=0.002)
+        async with pool, client_of(exchange, account, pool=pool, retry=retry) as client:
+            if used:
+                await client.open_orders("cash")
+            for fault in faults:
+                exchange.faults.add(
+                    fault, path="order/all" if times is None else "order/", times=times
+                )
+            yield client, pool
+
+
+async def check_aftermath(client: Client, pool: SessionPool) -> None:
+    """Nothing is left of a call, and the next one works."""
+    await asyncio.sleep(0)
+    await client.cancel_all("cash")
+    sessions: list[Any] = [pool._session, pool._fresh]
+    losers = [task for task in ours() if "driver.py" in task]
+    assert sum(len(session.connector._acquired) for session in sessions) <= len(losers)
+    assert len(losers) <= 1  # of the last call, which left its first attempt to be answered
+    assert pool.lane._value == 2
+
+
+@pytest.mark.parametrize("call", [plain, fan_out, listing])
+@pytest.mark.parametrize(
+    ("fault", "used"), [("nothing wrong", False), *((fault, True) for fault in FAULTS)]
+)
+async def test_cancelled_at_every_turn_of_the_loop(fault: str, used: bool, call: Call) -> None:
+    """Row: cancelled at every await. After k turns of the loop, for every k until it is done."""
+    for turns in range(MANY):
+        async with scene(FAULTS[fault], used) as (client, pool):
+            task = asyncio.ensure_future(call(client))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            if task.done():
+                await task
+                break
+            task.cancel()
+            async with asyncio.timeout(5):
+                with pytest.raises(asyncio.CancelledError):
+                    await task
+            await check_aftermath(client, pool)
+        assert not ours()
+    else:
+        assert fault in ("hang", "trickle")  # these end by the clock, not after so many turns
+    assert turns > 5
+
+
+@pytest.mark.parametrize("call", [plain, fan_out, listing])
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_cancelled_at_every_suspension(fault: str, call: Call) -> None:
+    """Row: cancelled at every await. At the n-th suspension of the call's own task, for every n."""
+    for n in range(1, MANY):
+        async with scene(FAULTS[fault], used=False) as (client, pool):
+            steps = CancelledAt(call(client), n)
+            task = asyncio.ensure_future(_await(steps))
+            async with asyncio.timeout(5):
+                await asyncio.wait({task})
+            if steps.suspensions < n:
+                assert not task.cancelled()
+                break
+            assert task.cancelled()
+            await check_aftermath(client, pool)
+        assert not ours()
+    assert n > 1
+
+
+async def _await(awaitable: Awaitable[Any]) -> Any:
+    return await awaitable
+
+
+async def test_cancelled_twice() -> None:
+    """Row: cancelled at every await. A second cancellation during the first does not hang it."""
+    for turns in range(40):
+        async with scene(FAULTS["hang"], used=True, times=None) as (client, pool):
+            task = asyncio.ensure_future(client.cancel_all("cash"))
+            for _ in range(20):
+                await asyncio.sleep(0)
+            task.cancel()
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            await asyncio.sleep(0)
+            assert not [task for task in ours() if "driver.py" in task]
+            assert pool.lane._value == 2
+
+
+async def test_cancelled_in_the_middle_of_tls() -> None:
+    """Row: cancelled at every await. Over TLS, handshake and all; no connection stays behind."""
+
+    def answer(seen: Seen, writer: asyncio.StreamWriter) -> None:
+        writer.write(http(ack_bytes(seen)))
+
+    async with Peer(answer, tls=serving("127.0.0.1")) as peer:
+        for turns in range(MANY):
+            async with (
+                SessionPool(warm=0, ssl_context=trusting()) as pool,
+                client_at(peer.rest_url, pool, RetryPolicy()) as client,
+            ):
+                task = asyncio.ensure_future(client.cancel_all("cash"))
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                if task.done():
+                    break
+                task.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await task
+            assert not ours()
+        else:
+            pytest.fail("it never ended")
+        await peer.until(lambda: not peer.open)
+    gc.collect()
+
+
+async def test_cancelled_at_every_turn_of_a_whole_life() -> None:
+    """Row: cancelled at every await. Entry, call and exit of a client with a pool of its own."""
+    async with SimulatedExchange() as exchange:
+        account = account_of(exchange)
+
+        async def life() -> None:
+            async with client_of(exchange, account, discover=True) as client:
+                await client.cancel_all("cash")
+
+        for turns in range(MANY):
+            task = asyncio.create_task(life())
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            if task.done():
+                break
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            await exchange.until(lambda: not exchange.connections, timeout=2)
+            assert not ours()
+        else:
+            pytest.fail("it never ended")
+        gc.collect()  # an unclosed session would be said now

@@ -1,0 +1,178 @@
+"""Connections between requests: what arrives on them, what ends them, and who may take them."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from masscancel import (
+    AuthenticationError,
+    Client,
+    MassCancelError,
+    OutcomeUnknown,
+    RetryPolicy,
+    SessionPool,
+)
+from masscancel.sim import Answer, Hang, Hold, SimulatedExchange, Unsolicited
+from peers import Peer, Seen, ack_bytes, http
+from proxy import Proxy
+from stages import client_at
+from support import account_of, client_of, cold_pool
+
+TIMEOUT_408 = b"HTTP/1.0 408 Request Time-out\r\nConnection: close\r\n\r\n<html>Time-out</html>"
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("data", [None, TIMEOUT_408, b"\x00", b"\r\n", b"HTTP/1.1 200 OK\r\n"])
+@pytest.mark.parametrize("settled", [True, False])
+async def test_a_reply_to_nothing(
+    exchange: SimulatedExchange, data: bytes | None, settled: bool
+) -> None:
+    """Row: a response on an idle connection. Dropped, whether it has been read yet or not."""
+    account = account_of(exchange)
+    async with cold_pool() as pool, client_of(exchange, account, pool=pool) as client:
+        first = await client.cancel_all("cash")
+        exchange.place(account, "cash", "BTC/USDT")
+        exchange.write_unsolicited(http(first.raw) if data is None else data)
+        if settled:
+            await exchange.until(lambda: not exchange.connections)
+        ack = await client.cancel_all("cash")
+        assert len(ack.attempts) == 1
+        assert ack.raw != first.raw
+        assert not exchange.open_orders(account, "cash")
+    one, other = exchange.operations("cancel-all")
+    assert one.connection != other.connection
+
+
+@pytest.mark.asyncio
+async def test_a_reply_to_nothing_under_load(exchange: SimulatedExchange) -> None:
+    """Row: a response on an idle connection. Every Ack of fifty calls at once is its own."""
+    account = account_of(exchange)
+    exchange.faults.add(Unsolicited(), operation="cancel-all", times=None)
+    async with cold_pool() as pool, client_of(exchange, account, pool=pool) as client:
+        for _ in range(5):
+            calls = [client.cancel_all("cash", request_id=f"id{n:03}") for n in range(10)]
+            acks = await asyncio.gather(*calls)
+            assert [ack.request_id for ack in acks] == [f"id{n:03}" for n in range(10)]
+
+
+@pytest.mark.asyncio
+async def test_half_closed_while_idle() -> None:
+    """Beyond the page: FIN after a reply; the server still reads. A new connection is used."""
+
+    def answer(seen: Seen, writer: asyncio.StreamWriter) -> None:
+        writer.write(http(ack_bytes(seen)))
+        writer.write_eof()
+
+    async with Peer(answer) as peer, cold_pool() as pool, _client(peer.rest_url, pool) as client:
+        for _ in range(3):
+            ack = await client.cancel_all("cash")
+            assert len(ack.attempts) == 1
+        assert peer.accepted == 3
+
+
+@pytest.mark.asyncio
+async def test_connections_cut_while_idle(exchange: SimulatedExchange) -> None:
+    """Row: every pooled connection is stale. Cut behind the proxy, all at once, again and again."""
+    account = account_of(exchange)
+    async with (
+        Proxy(exchange.port) as proxy,
+        cold_pool() as pool,
+        _client(proxy.rest_url, pool, account.group) as client,
+    ):
+        for round_ in range(3):
+            await asyncio.gather(*(client.cancel_all("cash") for _ in range(6)))
+            proxy.cut()
+            ack = await client.cancel_all("cash")
+            assert len(ack.attempts) <= 2, round_
+    assert not exchange.open_orders(account, "cash")
+
+
+@pytest.mark.asyncio
+async def test_a_parallel_path_gets_through_a_black_hole(exchange: SimulatedExchange) -> None:
+    """Row: black hole. Every warm connection swallows packets; one beside it is acknowledged."""
+    account = account_of(exchange)
+    retry = RetryPolicy(patience=0.02)
+    async with Proxy(exchange.port) as proxy, cold_pool() as pool:
+        async with _client(proxy.rest_url, pool, account.group, retry=retry) as client:
+            await asyncio.gather(*(client.cancel_all("margin") for _ in range(3)))
+            proxy.black_hole()
+            ack = await client.cancel_all("cash")
+            assert [attempt.fate for attempt in ack.attempts] == ["open", "answered"]
+            assert len(proxy.wires) == 4
+        assert not exchange.open_orders(account, "cash")
+        assert len([r for r in exchange.requests if "/cash/" in r.raw_path]) == 1
+
+
+@pytest.mark.asyncio
+async def test_an_attempt_given_up_is_executed_later(exchange: SimulatedExchange) -> None:
+    """Row: executed after we gave up. The error says so, and until when it may still happen."""
+    account = account_of(exchange)
+    exchange.faults.add(Hold("late"), operation="cancel-all", times=None)
+    async with cold_pool() as pool, client_of(exchange, account, pool=pool) as client:
+        with pytest.raises(OutcomeUnknown) as caught:
+            await client.cancel_all("cash", timeout=0.1)
+    assert caught.value.may_have_executed
+    (attempt,) = caught.value.attempts
+    assert (attempt.fate, attempt.acts) == ("unknown", True)
+    assert attempt.expires_at_ms == attempt.sent_at_ms + 30_000
+    exchange.release("late")
+    await exchange.until(lambda: not exchange.open_orders(account, "cash"))
+
+
+@pytest.mark.asyncio
+async def test_idle_connections_serve_others_while_one_connects(
+    exchange: SimulatedExchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Row: pool exhausted. A call that wants a fresh connection takes no idle one from the rest."""
+    account = account_of(exchange)
+    exchange.faults.add(Hang(), operation="cancel-all", path="futures", times=None)
+    retry = RetryPolicy(patience=0.01)
+    connecting = asyncio.Event()
+
+    async def hangs(*_: Any, **__: Any) -> Any:
+        connecting.set()
+        await asyncio.Event().wait()
+
+    async with cold_pool() as pool, client_of(exchange, account, pool=pool, retry=retry) as client:
+        await asyncio.gather(*(client.cancel_all("margin") for _ in range(4)))
+        loop = asyncio.get_running_loop()
+        monkeypatch.setattr(loop, "sock_connect", hangs)
+        stuck = asyncio.create_task(client.cancel_all("futures"))
+        await connecting.wait()  # its second attempt, on a fresh connection
+        ack = await client.cancel_all("cash", timeout=0.3)
+        assert ack.attempts[0].fate == "answered"
+        stuck.cancel()
+        await asyncio.wait({stuck})
+
+
+@pytest.mark.asyncio
+async def test_no_send_after_a_refusal(exchange: SimulatedExchange) -> None:
+    """Row: authentication errors are never retried, not even while an earlier attempt hangs."""
+    account = account_of(exchange)
+    exchange.faults.add(Hang(), operation="cancel-all", nth=1)
+    refusal = Answer(200, b'{"code":200001,"reason":"AUTHENTICATION_FAILED"}')
+    exchange.faults.add(refusal, operation="cancel-all", times=None)
+    retry = RetryPolicy(patience=0.02)
+    async with client_of(exchange, account, retry=retry) as client:
+        with pytest.raises(MassCancelError) as caught:
+            await client.cancel_all("cash", timeout=0.3)
+    assert len(exchange.operations("cancel-all")) == 2
+    assert isinstance(caught.value, AuthenticationError | OutcomeUnknown)
+    assert caught.value.may_have_executed
+
+
+@pytest.mark.asyncio
+async def test_the_name_of_a_warm_origin_is_not_asked_again(exchange: SimulatedExchange) -> None:
+    """Row: resolver hangs. Calls on warm connections ask no name service."""
+    account = account_of(exchange)
+    async with cold_pool() as pool, client_of(exchange, account, pool=pool) as client:
+        await client.cancel_all("cash")
+        loop = asyncio.get_running_loop()
+        loop.getaddrinfo = None  # type: ignore[method-assign, assignment]  # would raise
+        await client.cancel_all("cash")
+    assert exchange.connections_opened == 1
+
+
+def _client(url: str, pool: SessionPool, group: int = 0, **options: Any) -> Client:
+    return client_at(url, pool, options.get("retry", RetryPolicy()), group)
