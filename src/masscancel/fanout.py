@@ -3,13 +3,18 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
+from typing import Final
 
 from masscancel.client import check_settle, check_timeout
-from masscancel.errors import ConfigurationError, MassCancelError
+from masscancel.errors import ConfigurationError, MassCancelError, OutcomeUnknown
 from masscancel.gate import OrderGate
 from masscancel.models import Confirmation, FanOutReport, Outcome, Target
 
 __all__ = ["cancel_as_completed", "cancel_many"]
+
+
+#: The time between the two listings of a proof, if nothing else is said; in seconds.
+SETTLE: Final = 0.25
 
 
 async def cancel_many(
@@ -18,7 +23,7 @@ async def cancel_many(
     concurrency: int = 64,
     timeout: float = 10.0,
     confirm: bool = False,
-    settle: float = 0.25,
+    settle: float = SETTLE,
     gate: OrderGate | None = None,
     on_outcome: Callable[[Outcome], object] | None = None,
 ) -> FanOutReport:
@@ -61,7 +66,7 @@ async def cancel_as_completed(
     concurrency: int = 64,
     timeout: float = 10.0,
     confirm: bool = False,
-    settle: float = 0.25,
+    settle: float = SETTLE,
     gate: OrderGate | None = None,
 ) -> AsyncIterator[AsyncIterator[Outcome]]:
     """Cancel every target at once; hand each outcome over as it ends.
@@ -153,6 +158,8 @@ class _FanOut:
             )
         except MassCancelError as problem:
             error = problem
+        except asyncio.CancelledError:  # of this target alone, or of the whole
+            error = OutcomeUnknown("the task of this target was cancelled")
         except Exception as problem:  # noqa: BLE001  # whatever it is, the others go on
             error = MassCancelError(f"{type(problem).__name__}: {problem}", may_have_executed=True)
             error.__cause__ = problem

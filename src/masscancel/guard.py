@@ -1,30 +1,29 @@
-"""Protection: the cancel that fires without being asked.
+"""Cancel on exit: the cancel that goes out however a block ends.
 
 What was measured: on SIGTERM and on a second Ctrl-C, ``try``/``finally`` and a single
 ``asyncio.shield`` send nothing. Here the cancel runs in a task of its own that is waited for
-through every cancellation, and signals are taken over while a block is guarded: they are delivered
-again, to whoever had them before, when the cancel is through.
+through every cancellation, and started again if somebody cancels that, too.
 """
 
 import asyncio
-import contextlib
 import logging
 import signal
-import threading
-from collections.abc import Iterable, Sequence
-from types import FrameType, TracebackType
+from collections.abc import Iterable
+from types import TracebackType
 from typing import Any, Final, Self
 
-from masscancel.client import check_timeout
+from masscancel.client import check_settle, check_timeout
 from masscancel.errors import ConfigurationError
-from masscancel.fanout import cancel_many
+from masscancel.fanout import SETTLE, cancel_many
 from masscancel.gate import OrderGate
 from masscancel.models import FanOutReport, Target
-from masscancel.session import finish
+from masscancel.signals import SIGNALS
 
 __all__ = ["cancel_on_exit"]
 
 log = logging.getLogger("masscancel")
+
+_UNCATCHABLE: Final = frozenset({signal.SIGKILL, signal.SIGSTOP})
 
 
 class cancel_on_exit:  # noqa: N801  # reads as what it does: async with cancel_on_exit(...)
@@ -36,9 +35,11 @@ class cancel_on_exit:  # noqa: N801  # reads as what it does: async with cancel_
     Where the block simply returned, failures are raised as an ``ExceptionGroup``.
 
     On the first signal the gate is shut and a first cancel leaves at once, while the block is being
-    cancelled; the proof follows when the block has ended. Every signal that came is then delivered
-    again, so that the process ends with the status it would have had. Signals can be taken over in
-    the main thread only; elsewhere, all else holds.
+    cancelled; the proof follows when the block has ended. A signal that would have ended the
+    process is held until then and delivered again, so that the process ends with the status it
+    would have had. It is delivered after another ``timeout`` even if the block does not end.
+    Signals that the program ignores, or handles through its event loop, are left alone. Signals can
+    be taken over in the main thread only; elsewhere, all else holds.
 
     Args:
         targets: a target, or many, of any clients; they must stay entered until the block is left.
@@ -51,7 +52,7 @@ class cancel_on_exit:  # noqa: N801  # reads as what it does: async with cancel_
         report: what became of the targets, once the block has been left.
 
     Raises:
-        ConfigurationError: an argument can't be used.
+        ConfigurationError: an argument can't be used, or the guard has been entered before.
     """
 
     def __init__(
@@ -61,24 +62,28 @@ class cancel_on_exit:  # noqa: N801  # reads as what it does: async with cancel_
         confirm: bool = True,
         timeout: float = 10.0,
         gate: OrderGate | None = None,
-        signals: Sequence[signal.Signals] = (signal.SIGINT, signal.SIGTERM),
+        signals: Iterable[int] = (signal.SIGINT, signal.SIGTERM),
     ) -> None:
         self._targets = check_targets(targets)
         self._confirm = confirm
         self._timeout = check_timeout(timeout)
+        if confirm:
+            check_settle(SETTLE, self._timeout)
         self._gate = gate
-        self._signals = tuple(signals)
+        self._signals = _check_signals(signals)
         self._task: asyncio.Task[Any] | None = None
+        self._inside = False
         self._first_cancel: asyncio.Task[FanOutReport] | None = None
-        self._interrupted = 0
+        self._last_resort: asyncio.Task[None] | None = None
+        self._interruptions = 0
         self.report: FanOutReport | None = None
 
     async def __aenter__(self) -> Self:
-        task = asyncio.current_task()
-        if task is None or self._task is not None:
+        self._task, task = asyncio.current_task(), self._task
+        if self._task is None or task is not None:
             raise ConfigurationError("cancel_on_exit guards one block, in a task")
-        self._task = task
-        _SIGNALS.add(self, self._signals)
+        self._inside = True
+        SIGNALS.add(self, self._signals)
         return self
 
     async def __aexit__(
@@ -86,58 +91,93 @@ class cancel_on_exit:  # noqa: N801  # reads as what it does: async with cancel_
         exc_type: type[BaseException] | None,
         exc: BaseException | None,
         traceback: TracebackType | None,
-    ) -> None:
-        cancelled = False
+    ) -> bool:
+        assert self._task is not None  # noqa: S101  # for the type checker: it was entered
+        self._inside = False
+        ours = isinstance(exc, asyncio.CancelledError) and (
+            0 < self._interruptions == self._task.cancelling()
+        )
+        if self._gate is not None:
+            self._gate.shut()
         try:
-            if self._gate is not None:
-                self._gate.shut()
-            report, cancelled = await finish(self._cancel())
-            self.report = report
+            self.report, cancelled = await self._cancel()
+            for outcome in self.report.failed:
+                log.error("%s: not cancelled for certain: %s", outcome.target, outcome.error)
         finally:
-            self._task, task = None, self._task
-            for _ in range(self._interrupted):
-                assert task is not None  # noqa: S101  # for the type checker: it was entered
-                task.uncancel()
-            _SIGNALS.remove(self)
-        self._tell(report, exc)
-        if exc is None and cancelled:
-            raise asyncio.CancelledError
+            for _ in range(self._interruptions):
+                self._task.uncancel()
+            SIGNALS.remove(self)
+        if exc is None or ours:
+            if cancelled:
+                raise _noted(asyncio.CancelledError(), self.report)
+            self.report.raise_for_failures()
+        else:
+            _noted(exc, self.report)
+        # A cancellation by a signal has had its way when whoever handles the signal has been told.
+        return ours
 
-    def interrupt(self) -> None:
-        """A signal has come: shut the gate, let a first cancel leave, and end the block."""
-        if self._task is None:
+    def alert(self) -> None:
+        """A signal has come: shut the gate, and let a first cancel leave."""
+        if not self._inside:
             return
         if self._gate is not None:
             self._gate.shut()
         if self._first_cancel is None:
             self._first_cancel = asyncio.create_task(self._cancel_many(confirm=False))
-        self._interrupted += 1
+
+    def interrupt(self) -> None:
+        """A signal has come and is held: do so, and end the block."""
+        self.alert()
+        if not self._inside or self._task is None:
+            return
+        self._interruptions += 1
         self._task.cancel("interrupted by a signal")
+        if self._last_resort is None:
+            self._last_resort = asyncio.create_task(self._outlast())
 
-    async def _cancel(self) -> FanOutReport:
-        """The cancel at the end; the one that a signal started is part of it."""
-        try:
-            return await self._cancel_many(confirm=self._confirm)
-        finally:
-            if self._first_cancel is not None:
-                await asyncio.wait((self._first_cancel,))
+    async def _outlast(self) -> None:
+        """The block has had its time and does not end: prove what can be, let the signal go."""
+        await asyncio.sleep(self._timeout)
+        await self._cancel_many(confirm=self._confirm)
+        SIGNALS.deliver()
 
-    async def _cancel_many(self, *, confirm: bool) -> FanOutReport:
+    async def _cancel(self) -> tuple[FanOutReport, bool]:
+        """Cancel, whatever is cancelled meanwhile; the report, and whether this task was."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._timeout
+        cancelled = False
+        for task in (self._last_resort, self._first_cancel):
+            if task is not None:
+                task.cancel()
+        while True:
+            left = max(deadline - loop.time(), 0.001)
+            work = asyncio.create_task(self._cancel_many(confirm=self._confirm, timeout=left))
+            while not work.done():
+                try:
+                    await asyncio.wait((work,))
+                except asyncio.CancelledError:
+                    cancelled = True
+            if not work.cancelled():
+                return work.result(), cancelled
+            # Who ends the loop cancels all of its tasks, this one too: it is started again.
+
+    async def _cancel_many(self, *, confirm: bool, timeout: float | None = None) -> FanOutReport:
+        timeout = self._timeout if timeout is None else timeout
         return await cancel_many(
-            self._targets, timeout=self._timeout, confirm=confirm, gate=self._gate
+            self._targets,
+            timeout=timeout,
+            confirm=confirm,
+            settle=min(SETTLE, timeout / 2),
+            gate=self._gate,
         )
 
-    def _tell(self, report: FanOutReport, exc: BaseException | None) -> None:
-        """Lose no failure: raise it, or attach it to what is on its way."""
-        if report.all_ok:
-            return
-        for outcome in report.failed:
-            log.error("%s: not cancelled for certain: %s", outcome.target, outcome.error)
-        if exc is None:
-            report.raise_for_failures()
-        else:
-            failures = "\n".join(f"  {outcome.error}" for outcome in report.failed)
-            exc.add_note(f"and the cancel on exit failed:\n{failures}")
+
+def _noted(exc: BaseException, report: FanOutReport) -> BaseException:
+    """The exception, with a note of what failed."""
+    if report.failed:
+        failures = "\n".join(f"  {outcome.error}" for outcome in report.failed)
+        exc.add_note(f"and the cancel on exit failed:\n{failures}")
+    return exc
 
 
 def check_targets(targets: Target | Iterable[Target]) -> list[Target]:
@@ -146,47 +186,21 @@ def check_targets(targets: Target | Iterable[Target]) -> list[Target]:
     Raises:
         ConfigurationError: there are none, or something else is among them.
     """
-    found = [targets] if isinstance(targets, Target) else list(targets)
+    found: list[Any] = []
+    if isinstance(targets, Target):
+        found = [targets]
+    elif isinstance(targets, Iterable):
+        found = list(targets)
     if not found or not all(isinstance(target, Target) for target in found):
         raise ConfigurationError("give one Target or more: there is nothing else to cancel")
     return found
 
 
-class _Signals:
-    """The signals of the process, shared by all blocks that are guarded at a time."""
-
-    def __init__(self) -> None:
-        self._guards: dict[cancel_on_exit, asyncio.AbstractEventLoop] = {}
-        self._before: dict[signal.Signals, Any] = {}
-        self._came: list[signal.Signals] = []
-
-    def add(self, guard: cancel_on_exit, signals: Iterable[signal.Signals]) -> None:
-        """Take the signals over, if that has not been done for another block."""
-        self._guards[guard] = asyncio.get_running_loop()
-        if threading.current_thread() is not threading.main_thread():
-            log.debug("signals can't be taken over outside the main thread")
-            return
-        for number in signals:
-            if number not in self._before:
-                self._before[number] = signal.signal(number, self._arrived)
-
-    def remove(self, guard: cancel_on_exit) -> None:
-        """After the last block, put the handlers back and deliver what came."""
-        self._guards.pop(guard, None)
-        if self._guards:
-            return
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        self._before.clear()
-        came, self._came = self._came, []
-        for number in dict.fromkeys(came):
-            signal.raise_signal(number)
-
-    def _arrived(self, number: int, _: FrameType | None) -> None:
-        self._came.append(signal.Signals(number))
-        for guard, loop in self._guards.items():
-            with contextlib.suppress(RuntimeError):  # its loop has been closed under it
-                loop.call_soon_threadsafe(guard.interrupt)
-
-
-_SIGNALS: Final = _Signals()
+def _check_signals(signals: Iterable[int]) -> tuple[signal.Signals, ...]:
+    try:
+        found = tuple(signal.Signals(number) for number in signals)
+    except (TypeError, ValueError):
+        found = (signal.SIGKILL,)
+    if _UNCATCHABLE.intersection(found):
+        raise ConfigurationError(f"signals must be signals that can be caught, not {signals!r}")
+    return found
