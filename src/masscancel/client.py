@@ -128,6 +128,11 @@ class Client:
             if self._owns_pool:
                 await self._pool.close()
 
+    @property
+    def pool(self) -> SessionPool:
+        """The pool, shared or its own."""
+        return self._pool
+
     def twin(self, pool: SessionPool | None = None) -> "Client":
         """A client of the same account and settings, not entered yet, for another pool or loop."""
         return Client(

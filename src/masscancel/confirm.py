@@ -159,8 +159,11 @@ class Confirming:
     def updated(self, update: OrderUpdate, now: float) -> None:
         """An order of the scope has changed."""
         if update.is_open:
+            known = update.order_id in self._covered
             self._show(update)
-            self._start_anew(now)
+            self._empty_at, self._flat = None, False
+            if not known:
+                self._start_anew(now)
             return
         self._seen.setdefault(update.order_id, update)
         self._ended[update.order_id] = update.state

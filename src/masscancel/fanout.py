@@ -49,7 +49,7 @@ async def cancel_many(
     Raises:
         ConfigurationError: an argument can't be used; nothing was sent.
     """
-    fan_out = _FanOut(targets, concurrency, timeout, settle if confirm else None, gate)
+    fan_out = _FanOut(targets, concurrency, timeout, confirm, settle, gate)
     outcomes: dict[int, Outcome] = {}
     async with fan_out.running():
         async for index, outcome in fan_out:
@@ -89,7 +89,7 @@ async def cancel_as_completed(
         ...     async for outcome in outcomes:
         ...         print(outcome.target, outcome.ok)
     """
-    fan_out = _FanOut(targets, concurrency, timeout, settle if confirm else None, gate)
+    fan_out = _FanOut(targets, concurrency, timeout, confirm, settle, gate)
     async with fan_out.running():
         yield (outcome async for _, outcome in fan_out)
 
@@ -102,7 +102,8 @@ class _FanOut:
         targets: Iterable[Target],
         concurrency: int,
         timeout: float,
-        settle: float | None,
+        confirm: bool,
+        settle: float,
         gate: OrderGate | None,
     ) -> None:
         loop = asyncio.get_running_loop()
@@ -110,7 +111,7 @@ class _FanOut:
         self._deadline = self._started + check_timeout(timeout)
         if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
             raise ConfigurationError(f"concurrency must be a positive integer, not {concurrency!r}")
-        self._settle = None if settle is None else check_settle(settle, timeout)
+        self._settle = check_settle(settle, timeout) if confirm else None
         self._targets = list(targets)
         for target in self._targets:
             if not isinstance(target, Target):

@@ -107,12 +107,15 @@ class cancel_on_exit:  # noqa: N801  # reads as what it does: async with cancel_
             for _ in range(self._interruptions):
                 self._task.uncancel()
             SIGNALS.remove(self)
-        if exc is None or ours:
-            if cancelled:
-                raise _noted(asyncio.CancelledError(), self.report)
+        onto = None if ours else exc
+        if onto is None and cancelled:
+            onto = asyncio.CancelledError()
+        if onto is None:
             self.report.raise_for_failures()
         else:
-            _noted(exc, self.report)
+            note_failures(self.report, onto, "the cancel on exit")
+            if onto is not exc:
+                raise onto
         # A cancellation by a signal has had its way when whoever handles the signal has been told.
         return ours
 
@@ -172,12 +175,11 @@ class cancel_on_exit:  # noqa: N801  # reads as what it does: async with cancel_
         )
 
 
-def _noted(exc: BaseException, report: FanOutReport) -> BaseException:
-    """The exception, with a note of what failed."""
+def note_failures(report: FanOutReport, onto: BaseException, what: str) -> None:
+    """Attach what failed to an exception that goes on."""
     if report.failed:
         failures = "\n".join(f"  {outcome.error}" for outcome in report.failed)
-        exc.add_note(f"and the cancel on exit failed:\n{failures}")
-    return exc
+        onto.add_note(f"and {what} failed:\n{failures}")
 
 
 def check_targets(targets: Target | Iterable[Target]) -> list[Target]:

@@ -25,6 +25,9 @@ __all__ = ["Prover"]
 
 log = logging.getLogger("masscancel")
 
+#: How long it may take to find out how orders ended, in seconds.
+EXPLAIN: Final = 1.0
+
 Order = OpenOrder | OrderUpdate
 
 _PASSING: Final = (TransportError, ProtocolError, RateLimited, VenueUnavailable, DeadlineExceeded)
@@ -64,6 +67,7 @@ class Prover:
         self._symbol = symbol
         self._proof = Confirming(settle=settle, deadline=job.deadline, streamed=watch is not None)
         self._asked_about: Sequence[Order] = ()
+        self._explaining: asyncio.Task[None] | None = None
         self._acks: list[Ack] = []
         self._may_have_swept = False
         self._last_error: MassCancelError | None = None
@@ -89,21 +93,25 @@ class Prover:
             while (now := self._loop.time()) < self._job.deadline:
                 self._take_news(now)
                 step = self._proof.step(now)
-                gone = self._proof.unexplained
+                if step.do in (Do.WAIT, Do.DONE) and self._explaining is None:
+                    self._explain_beside(now)
                 if step.do is Do.SWEEP:
                     await self._sweep(now)
                 elif step.do is Do.LIST:
                     await self._list(now)
-                elif gone and gone != self._asked_about:
-                    await self._explain(gone, now)
-                elif step.do is Do.DONE:
-                    return self._confirmation(now - started)
-                else:
+                elif step.do is Do.WAIT:
                     await self._wait(step.until)
+                elif self._explaining is None:
+                    return self._confirmation(now - started)
+                else:  # it is flat; how orders ended is worth a moment
+                    await self._wait(self._job.deadline)
             raise self._not_proven()
         finally:
             if gate is not None:
                 gate.unlisten(self._news.set)
+            if self._explaining is not None:
+                self._explaining.cancel()
+                await asyncio.wait((self._explaining,))
 
     def _take_news(self, now: float) -> None:
         """Tell the proof what has happened since the last step."""
@@ -124,6 +132,7 @@ class Prover:
             self._acks.append(await self._sweep_once(self._part(now)))
         except MassCancelError as error:
             if not self._may_have_swept and not isinstance(error, _PASSING):
+                self._job.describe(error)
                 raise
             wait = error.retry_after if isinstance(error, VenueError) else None
             self._proof.sweep_failed(self._loop.time(), wait or 0.0)
@@ -142,16 +151,25 @@ class Prover:
         else:
             self._proof.listed(now, self._loop.time(), orders)
 
+    def _explain_beside(self, now: float) -> None:
+        """Find out, beside all else, how orders ended that are listed no more."""
+        gone = self._proof.unexplained
+        if gone and gone != self._asked_about:
+            self._asked_about = gone
+            self._explaining = self._loop.create_task(self._explain(gone, now))
+
     async def _explain(self, gone: Sequence[Order], now: float) -> None:
-        """Find out how orders ended that are listed no more; it is no matter if that fails."""
-        self._asked_about = gone
+        """Ask how they ended; it is no matter if that fails."""
+        left = self._job.deadline - now
         try:
-            states = await self._find_states(gone, self._part(now))
+            states = await self._find_states(gone, self._job.within(now + min(EXPLAIN, left / 3)))
         except MassCancelError as error:
             self._note(error)
         else:
             for order_id, state in states.items():
                 self._proof.explained(order_id, state, self._loop.time())
+        self._explaining = None
+        self._news.set()
 
     def _note(self, error: MassCancelError) -> None:
         self._last_error = error

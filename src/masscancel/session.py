@@ -409,6 +409,16 @@ class SessionPool:
     ) -> None:
         await self.close()
 
+    def twin(self) -> "SessionPool":
+        """A pool with the same settings, not entered yet, for another event loop."""
+        return SessionPool(
+            connections=self._connections,
+            warm=self._warm,
+            warm_interval=self._warm_interval,
+            connect_timeout=self._connect_timeout,
+            ssl_context=self._ssl_context,
+        )
+
     @property
     def is_open(self) -> bool:
         """Whether the pool has been entered and not been closed."""

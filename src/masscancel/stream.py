@@ -362,7 +362,8 @@ class _Socket:
                     await websocket.close()
 
     def _break(self, reason: str) -> None:
-        """Have the connection replaced."""
+        """Have the connection replaced; nothing more is said on it from this very moment."""
+        self.ready.clear()
         if not self._broken.done():
             self._broken.set_exception(_Dropped(reason))
 
@@ -447,7 +448,10 @@ class _Socket:
                     self.trusted.add(category)
             case Subscribed(category, error):
                 for watch in self._watches.pop(category, ()):
+                    if category in self.trusted:
+                        watch.gap("the venue ended the subscription")
                     watch.end(copy(error))
+                self.trusted.discard(category)
             case Ended(reason):
                 raise _Dropped(reason)
 

@@ -13,19 +13,19 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Generator, Iterable
 from concurrent.futures import Future
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from types import TracebackType
 from typing import Any, Final, Literal, Self
 
 from msgspec.structs import replace
 
-from masscancel.client import Client, check_timeout
+from masscancel.client import Client, check_settle, check_timeout
 from masscancel.errors import ConfigurationError, MassCancelError
-from masscancel.fanout import cancel_many
+from masscancel.fanout import SETTLE, cancel_many
 from masscancel.gate import OrderGate
-from masscancel.guard import check_targets
+from masscancel.guard import check_targets, note_failures
 from masscancel.models import FanOutReport, Target
-from masscancel.session import SessionPool, through
+from masscancel.session import SessionPool, finish, through
 
 __all__ = ["DeadMansSwitch"]
 
@@ -72,12 +72,15 @@ class DeadMansSwitch:
             raise ConfigurationError("the switch needs targets whose client is a Client")
         self._timeout = check_timeout(timeout)
         self._cancel_timeout = check_timeout(cancel_timeout)
+        check_settle(SETTLE, self._cancel_timeout)
         self._gate = gate
         self._on_fire = on_fire
         self._last_beat = time.monotonic()
         self._wanted: Literal["watch", "disarm", "fire"] = "watch"
         self._armed: Future[None] = Future()
         self._ended: Future[None] = Future()
+        for future in (self._armed, self._ended):  # nobody who waits for it may cancel it
+            future.set_running_or_notify_cancel()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._news: asyncio.Event | None = None
         self._native: list[Target] = []
@@ -126,6 +129,7 @@ class DeadMansSwitch:
             await asyncio.wrap_future(self._armed)
         except BaseException:
             self._want("disarm")
+            await through(self._wait())
             raise
         return self
 
@@ -136,14 +140,15 @@ class DeadMansSwitch:
         traceback: TracebackType | None,
     ) -> None:
         self._want("fire")
-        await through(self._wait())
-        if self.report is None or self.report.all_ok:
-            return
-        if exc is None:
-            self.report.raise_for_failures()
-        else:
-            failures = "\n".join(f"  {outcome.error}" for outcome in self.report.failed)
-            exc.add_note(f"and the cancel of the switch failed:\n{failures}")
+        _, cancelled = await finish(self._wait())
+        raised = asyncio.CancelledError() if cancelled and exc is None else None
+        if self.report is not None and not self.report.all_ok:
+            if (onto := exc or raised) is None:
+                self.report.raise_for_failures()
+            else:
+                note_failures(self.report, onto, "the cancel of the switch")
+        if raised is not None:
+            raise raised
 
     async def _wait(self) -> None:
         await asyncio.wrap_future(self._ended)
@@ -154,7 +159,8 @@ class DeadMansSwitch:
         self._wanted = what
         loop, news = self._loop, self._news
         if loop is not None and news is not None and not self._ended.done():
-            loop.call_soon_threadsafe(news.set)
+            with suppress(RuntimeError):  # it has ended by itself, this very moment
+                loop.call_soon_threadsafe(news.set)
 
     # In the thread.
 
@@ -173,26 +179,41 @@ class DeadMansSwitch:
         async with AsyncExitStack() as stack:
             targets = await self._twins(stack)
             native = [target for target in targets if _has_switch(target)]
-            await self._renew(native)
-            self._news, self._loop = asyncio.Event(), asyncio.get_running_loop()
-            self._armed.set_result(None)
-            while self._wanted == "watch" and (left := self._left()) > 0:
-                await self._sleep(min(left, self._timeout / RENEWALS) if native else left)
-                if native and self._wanted == "watch" and self._left() > 0:
-                    await self._try(self._renew(native))
-            if self._wanted != "disarm":
-                await self._fire(targets)
-            for target in native:
-                await self._try(_set_switch(target, 0, self._cancel_timeout))
+            renewing: asyncio.Task[None] | None = None
+            try:
+                await self._renew(native)
+                self._news, self._loop = asyncio.Event(), asyncio.get_running_loop()
+                self._last_beat = time.monotonic()
+                self._armed.set_result(None)
+                while self._wanted == "watch" and (left := self._left()) > 0:
+                    await self._sleep(min(left, self._timeout / RENEWALS) if native else left)
+                    fresh = self._wanted == "watch" and self._left() > 0
+                    if native and fresh and (renewing is None or renewing.done()):
+                        # Not waited for: it must not hold the firing up.
+                        renewing = asyncio.create_task(self._try(self._renew(native)))
+                if self._wanted != "disarm":
+                    await self._fire(targets)
+            finally:
+                if renewing is not None:  # arriving after the disarming, it would arm it anew
+                    await renewing
+                failed = (
+                    {id(outcome.target) for outcome in self.report.failed} if self.report else ()
+                )
+                for target in native:
+                    if id(target) not in failed:  # there, the venue's own is all that is left
+                        await self._try(_set_switch(target, 0, self._cancel_timeout))
 
     async def _twins(self, stack: AsyncExitStack) -> list[Target]:
-        """The same targets, of clients of this thread."""
-        pool = await stack.enter_async_context(SessionPool())
+        """The same targets, of clients of this thread, whose pools are like the clients' own."""
+        pools: dict[SessionPool, SessionPool] = {}
         twins: dict[int, Client] = {}
         for target in self._targets:
-            if id(target.client) not in twins:
-                twin = target.client.twin(pool)  # type: ignore[attr-defined]  # checked above
-                twins[id(target.client)] = await stack.enter_async_context(twin)
+            client: Client = target.client  # type: ignore[assignment]  # checked above
+            if client.pool not in pools:
+                pools[client.pool] = await stack.enter_async_context(client.pool.twin())
+            if id(client) not in twins:
+                twin = client.twin(pools[client.pool])
+                twins[id(client)] = await stack.enter_async_context(twin)
         return [replace(target, client=twins[id(target.client)]) for target in self._targets]
 
     def _left(self) -> float:
@@ -209,8 +230,10 @@ class DeadMansSwitch:
     async def _renew(self, native: list[Target]) -> None:
         """Have the venue's own switches fire when ours does, in whole seconds, rounded up."""
         timeout_ms = math.ceil(max(1.0, self._left())) * 1000
-        for target in native:
-            await _set_switch(target, timeout_ms, self._timeout)
+        settings = [_set_switch(target, timeout_ms, self._timeout) for target in native]
+        for result in await asyncio.gather(*settings, return_exceptions=True):
+            if isinstance(result, BaseException):
+                raise result
 
     async def _try(self, work: Awaitable[None]) -> None:
         try:
@@ -226,7 +249,10 @@ class DeadMansSwitch:
         for outcome in self.report.failed:
             log.error("%s: not cancelled for certain: %s", outcome.target, outcome.error)
         if self._on_fire is not None:
-            self._on_fire(self.report)
+            try:
+                self._on_fire(self.report)
+            except Exception:
+                log.exception("on_fire has failed")
 
 
 class _Ended:
