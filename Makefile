@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint types format clean
+.PHONY: demo test lint types format adversity sequences clean
 
 demo: $(READY)  ## run the main job against the embedded exchange
 	$(BIN)/masscancel demo
@@ -21,6 +21,12 @@ types: $(READY)
 format: $(READY)  ## put the code into its one form
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+adversity: $(READY)  ## play the fault matrix, and report overruns, sends, false Acks
+	$(BIN)/python tests/adversity/overrun.py
+
+sequences: $(READY)  ## look for a false Confirmation in 100,000 random sequences (half an hour)
+	MASSCANCEL_SEQUENCES=100000 $(BIN)/python -m pytest -p no:xdist tests/test_confirm_machine.py
 
 $(READY): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "masscancel needs Python 3.11 or newer: make PYTHON=python3.12")'

@@ -1,4 +1,4 @@
-# ruff: noqa: INP001, T201  # a script, which prints what it does
+# a script, which prints what it does
 """A small market maker that can't leave orders behind.
 
 Run it, and end it as you like: wait, Ctrl-C (twice), ``kill``. It quotes on a simulated exchange of

@@ -7,10 +7,11 @@ import pty
 import signal
 import sys
 import termios
+import threading
 from asyncio.subprocess import DEVNULL, PIPE
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import msgspec
 import pytest
@@ -19,9 +20,16 @@ from masscancel.cli.app import run
 from masscancel.sim import Account, SimulatedExchange
 from support import SECRETS, account_of
 
+T = TypeVar("T")
+
 #: What would put colour, or more, into a pipe.
 _LOUD = ("FORCE_COLOR", "PY_COLORS", "CLICOLOR_FORCE", "GITHUB_ACTIONS", "TTY_COMPATIBLE")
 _PATIENCE = 30.0  # seconds, for a process that would never end
+
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # The tests run in the background, as of `make test &`; what they start does not.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @dataclass
@@ -46,6 +54,14 @@ class Ended:
         return msgspec.json.decode(self.out)
 
 
+def way_to(exchange: SimulatedExchange, group: int | None) -> list[str]:
+    """The ``-o`` options that lead to an exchange."""
+    settings = [f"rest_url={exchange.rest_url}", f"stream_url={exchange.stream_url}"]
+    if group is not None:
+        settings.append(f"account_group={group}")
+    return [word for setting in settings for word in ("-o", setting)]
+
+
 class Shell:
     """A shell with an account's credentials in its environment, and the way to its exchange."""
 
@@ -65,12 +81,7 @@ class Shell:
 
     def way(self, *, group: bool = True) -> list[str]:
         """The ``-o`` options that lead to the exchange."""
-        settings = [
-            f"rest_url={self.exchange.rest_url}",
-            f"stream_url={self.exchange.stream_url}",
-            *([f"account_group={self.account.group}"] if group else []),
-        ]
-        return [word for setting in settings for word in ("-o", setting)]
+        return way_to(self.exchange, self.account.group if group else None)
 
     async def call(self, *arguments: str) -> Ended:
         """Run a command in this process, beside the exchange."""
@@ -87,7 +98,7 @@ async def spawn(
     *arguments: str,
     stdin: int = DEVNULL,
     stdout: int | IO[Any] = PIPE,
-    stderr: int = PIPE,
+    stderr: int | IO[Any] = PIPE,
     env: dict[str, str] | None = None,
 ) -> asyncio.subprocess.Process:
     """Start the command in a process of its own, as a user would, with its output in pipes."""
@@ -96,8 +107,12 @@ async def spawn(
         stdin=stdin,
         stdout=stdout,
         stderr=stderr,
-        env={name: value for name, value in os.environ.items() if name not in _LOUD} | (env or {}),
+        env=_environment(env or {}),
     )
+
+
+def _environment(more: dict[str, str]) -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name not in _LOUD} | more
 
 
 async def finish(process: asyncio.subprocess.Process) -> Ended:
@@ -108,20 +123,43 @@ async def finish(process: asyncio.subprocess.Process) -> Ended:
     return Ended(process.returncode, (out or b"").decode(), (err or b"").decode())
 
 
-async def at_a_terminal(*arguments: str, answer: bytes | signal.Signals = b"") -> tuple[int, str]:
-    """Run a command on a terminal, answer its question; its status, and what the terminal saw."""
+#: Takes the terminal on its standard input for its own, as a login shell's programs have it.
+_TAKE_TERMINAL = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
+_TAKE_TERMINAL += "os.execv(sys.executable, [sys.executable, '-m', 'masscancel', *sys.argv[1:]])"
+
+
+async def at_a_terminal(
+    *arguments: str,
+    answer: bytes | signal.Signals = b"",
+    when: bytes = b"[y/N]",
+    typed: bytes = b"",
+) -> tuple[int, str]:
+    """Run a command on a terminal; its status, and what the terminal saw.
+
+    Args:
+        arguments: the command.
+        answer: what is typed, or sent to it, ...
+        when: ... as soon as this was seen.
+        typed: what is typed before it even runs.
+    """
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (50, 80))
-    process = await spawn(
-        *arguments, stdin=theirs, stdout=theirs, stderr=theirs, env={"TERM": "xterm-256color"}
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", _TAKE_TERMINAL, *arguments),
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env=_environment({"TERM": "xterm-256color"}),
+        start_new_session=True,
     )
     os.close(theirs)
+    os.write(ours, typed)
     loop = asyncio.get_running_loop()
     seen = b""
     with contextlib.suppress(OSError):  # how a terminal says that nobody writes to it any more
         while chunk := await loop.run_in_executor(None, os.read, ours, 65536):
             seen += chunk
-            if answer and b"[y/N]" in seen:
+            if answer and when in seen:
                 if isinstance(answer, signal.Signals):
                     process.send_signal(answer)
                 else:
@@ -130,6 +168,46 @@ async def at_a_terminal(*arguments: str, answer: bytes | signal.Signals = b"") -
     os.close(ours)
     async with asyncio.timeout(_PATIENCE):
         return await process.wait(), seen.decode()
+
+
+class ElsewhereExchange:
+    """An exchange in a thread of its own, for commands that need this one: signals go there."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever)
+        self._thread.start()
+        self.exchange = self._run(self._open())
+        self.account: Account = self._run(self._make_account())
+
+    async def _open(self) -> SimulatedExchange:
+        return await SimulatedExchange().__aenter__()
+
+    async def _make_account(self) -> Account:
+        return account_of(self.exchange, 6)
+
+    def close(self) -> None:
+        """Close the exchange, then the thread."""
+        self._run(self.exchange.__aexit__(None, None, None))
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def _run(self, work: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(_PATIENCE)
+
+    def ask(self, question: Callable[[SimulatedExchange], T]) -> T:
+        """Ask the exchange, or tell it something, in its own thread."""
+
+        async def answer() -> T:
+            return question(self.exchange)
+
+        return self._run(answer())
+
+    @property
+    def way(self) -> list[str]:
+        """The ``-o`` options that lead to it."""
+        return way_to(self.exchange, self.account.group)
 
 
 def columns(line: str) -> Sequence[str]:

@@ -60,6 +60,7 @@ NAMES = [
     "Unproven",
     "VenueError",
     "VenueUnavailable",
+    "beat",
     "cancel_as_completed",
     "cancel_many",
     "cancel_on_exit",

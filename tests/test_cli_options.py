@@ -15,7 +15,7 @@ from masscancel import AscendEX, ConfigurationError
 from masscancel.cli import main
 from masscancel.cli.app import app, run
 from masscancel.cli.options import make_venue, read_credentials, settings_of
-from masscancel.cli.status import EPILOG, Status, status_of
+from masscancel.cli.status import EPILOG, GUARD_EPILOG, GuardStatus, Status, status_of
 from masscancel.errors import MassCancelError
 from masscancel.venue import Abilities, Venue
 from masscancel.venues import VENUES, load
@@ -45,10 +45,10 @@ def plain(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_every_command_is_there() -> None:
     """Those of the plan, each with help, examples or words, and the table of exit statuses."""
-    assert list(COMMANDS) == ["demo", "cancel", "orders", "sim", "venues"]
-    for command in COMMANDS.values():
+    assert list(COMMANDS) == ["demo", "cancel", "orders", "watch", "guard", "sim", "venues"]
+    for name, command in COMMANDS.items():
         assert command.help
-        assert command.epilog == EPILOG
+        assert command.epilog == (GUARD_EPILOG if name == "guard" else EPILOG)
 
 
 def test_options_are_spelled_alike() -> None:
@@ -71,8 +71,28 @@ def test_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert err == ""
     assert "\x1b" not in out
     assert max(map(len, out.splitlines())) <= 80
-    for status in Status:
+    for status in GuardStatus if command == "guard" else Status:
         assert f"{status.value}  {status.meaning}" in out
+
+
+def test_the_help_of_guard_has_what_an_operator_must_know(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """How to beat, systemd, containers, nonces, and what it can't survive."""
+    assert run(["guard", "--help"]) == Status.DONE
+    out = " ".join(capsys.readouterr().out.split())
+    for words in (
+        "from masscancel import beat",
+        "MASSCANCEL_BEAT_FD",
+        "KillMode=mixed",
+        "TimeoutStopSec",
+        "docker stop",
+        "a nonce that only grows",
+        "--env-prefix GUARD",
+        "its own SIGKILL",
+        "128+N",
+    ):
+        assert words in out
 
 
 def test_no_command_shows_the_help(capsys: pytest.CaptureFixture[str]) -> None:
@@ -108,6 +128,18 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["orders", "-o", "rest_url=http://h.example", *WAY[2:]], "in clear text"),
         (["orders", *WAY, "--category", "spot"], "there are: cash, margin, futures"),
         (["orders", *WAY, "--env-prefix", "NOBODY"], "set NOBODY_API_KEY and NOBODY_API_SECRET"),
+        (["cancel", "--yes", *WAY, "--confirm", "--via", "both"], "--confirm cancels over REST"),
+        (["cancel", "--yes", *WAY, "--via", "post"], "'--via'"),
+        (
+            ["cancel", "--yes", *WAY, "-o", "account_group=6", "--confirm", "--settle", "9"],
+            "nothing can be proven",
+        ),
+        (["watch", *WAY, "--category", "cash", "--category", "spot"], "there are: cash, margin"),
+        (["guard", *WAY], "Missing argument 'COMMAND'"),
+        (["guard", *WAY, "--category", "cash", "--target", "margin", "true"], "--target takes"),
+        (["guard", *WAY, "--target", "spot:BTC/USDT", "true"], "no account category 'spot'"),
+        (["guard", *WAY, "--timeout", "0", "true"], "--timeout must be positive, not 0"),
+        (["guard", *WAY, "--timeout", "nan", "true"], "--timeout must be positive, not nan"),
     ],
 )
 def test_usage_errors(
@@ -129,7 +161,7 @@ def test_usage_errors(
 
 
 @pytest.mark.parametrize("symbol", ["", "BTCUSDT"])
-@pytest.mark.parametrize("command", ["cancel", "orders"])
+@pytest.mark.parametrize("command", ["cancel", "orders", "guard"])
 def test_a_bad_symbol(
     command: str,
     symbol: str,
@@ -139,7 +171,8 @@ def test_a_bad_symbol(
     """It is never taken for all; an empty one neither."""
     monkeypatch.setenv("MASSCANCEL_API_KEY", "key")
     monkeypatch.setenv("MASSCANCEL_API_SECRET", "hush-hush")
-    status = run([command, *WAY, "-o", "account_group=6", "--symbol", symbol])
+    argument = ["true"] * (command == "guard")
+    status = run([command, *WAY, "-o", "account_group=6", "--symbol", symbol, *argument])
     assert status == Status.USAGE
     assert "is not a cash symbol" in capsys.readouterr().err
 
@@ -182,12 +215,15 @@ def every_error(kind: type[MassCancelError] = MassCancelError) -> list[type[Mass
 
 @pytest.mark.parametrize("kind", every_error())
 def test_every_error_has_a_status(kind: type[MassCancelError]) -> None:
-    """What may have been carried out is unknown, whatever the error; else the kind decides."""
+    """What may have been carried out is unknown, unless more is known; else the kind decides."""
     error = kind("x")
     error.may_have_executed = True
-    assert status_of(error) is Status.UNKNOWN
+    certain = {masscancel.NotFlat: Status.NOT_FLAT, masscancel.Unproven: Status.UNPROVEN}
+    assert status_of(error) is certain.get(kind, Status.UNKNOWN)
     error.may_have_executed = False
     groups = {
+        Status.NOT_FLAT: masscancel.NotFlat,
+        Status.UNPROVEN: masscancel.Unproven,
         Status.USAGE: masscancel.ConfigurationError | masscancel.ScopeError,
         Status.DENIED: masscancel.AuthenticationError | masscancel.PermissionDenied,
         Status.NOT_SENT: masscancel.TransportError | masscancel.DeadlineExceeded,

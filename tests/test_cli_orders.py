@@ -157,7 +157,7 @@ LOST = ("cancel", "--yes", "--timeout", "0.4")
             Answer(200, b'{"code":300012,"message":"no\\nsuch \\u001b[31mproduct"}'),
             LOST,
             Status.FAILED,
-            "no such ?[31mproduct",
+            "no such [31mproduct",
         ),
         (Hang(), ("orders", "--timeout", "0.4"), Status.NOT_SENT, "no answer from"),
         (Answer(400, b'{"code":100006}'), ("orders",), Status.FAILED, "100006"),

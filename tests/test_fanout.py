@@ -99,6 +99,7 @@ async def test_a_failure_is_its_own_and_can_be_raised(exchange: SimulatedExchang
 
     class Broken:
         label = "broken"
+        venue = None
 
         async def _cancel_target(self, *_: Any, **__: Any) -> Any:
             raise RuntimeError("a bug")

@@ -33,6 +33,7 @@ ROOMS = [
     "prove",
     "client",
     "fanout",
+    "signals",
     "guard",
     "beat",
     "switch",

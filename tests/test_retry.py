@@ -296,6 +296,16 @@ def test_a_final_refusal_is_final_while_another_attempt_is_under_way() -> None:
     assert [now for now in (1.1, 3.0, 10.0, 59.0) if decisions.due(now)] == []
 
 
+def test_a_final_refusal_outlives_the_failure_of_another_attempt() -> None:
+    """The other attempt fails later, in a way that alone would be tried again."""
+    decisions = make(deadline=60.0)
+    assert decisions.due(0.0)
+    assert decisions.due(1.0)
+    assert not decisions.again(AuthenticationError(200001), 1.1)
+    assert not decisions.again(OutcomeUnknown("x"), 1.2)
+    assert [now for now in (1.2, 3.0, 10.0, 59.0) if decisions.due(now)] == []
+
+
 # The budget
 
 
@@ -392,6 +402,23 @@ def test_a_policy_is_a_frozen_value_of_named_fields() -> None:
     with pytest.raises(AttributeError):
         POLICY.base = 1.0  # type: ignore[misc]  # that is the point
     assert RetryPolicy() == POLICY
+
+
+@pytest.mark.parametrize("ending", ["answered", "refused", "failed"])
+def test_a_token_that_is_not_needed_any_more_goes_back(ending: str) -> None:
+    """While a call waits for its token, its first attempt is answered, refused or fails."""
+    budget = RetryBudget(capacity=2, rate=1)
+    assert [budget.take(0.0, urgent=True) for _ in range(2)] == [0.0, 0.0]
+    decisions = make(budget=budget, deadline=60.0, patience=0.5)
+    assert decisions.due(0.0)
+    assert not decisions.due(0.5)
+    if ending == "answered":
+        decisions.done()
+    else:
+        decisions.again(AuthenticationError(1) if ending == "refused" else NotSent("x"), 0.5)
+    assert budget.take(0.5, urgent=True) == pytest.approx(0.5)
+    decisions.done()
+    assert budget.take(0.5, urgent=True) == pytest.approx(1.5)
 
 
 def test_a_storm_is_spread_at_the_rate() -> None:
@@ -589,18 +616,21 @@ def test_all_retries_of_an_origin_keep_to_the_budget(
     retries = sorted(at for played in play_together(calls, fates) for at in played.sends[1:])
     for first, since in enumerate(retries):
         for last in range(first, len(retries)):
-            allowed = capacity + rate * (retries[last] - since)
+            allowed = capacity + rate * (retries[last] - since + STEP)
             assert last - first + 1 <= allowed + 1e-6
+
+
+STEP = 0.02  # seconds; so closely is the time looked at
 
 
 def play_together(
     calls: Sequence[Retry], fates: Sequence[tuple[float, MassCancelError]]
 ) -> list[Played]:
-    """Play calls at the same time, for 4 s in steps of 20 ms; all have the same fates."""
+    """Play calls at the same time, in 200 steps; all have the same fates."""
     games = [(call, Played()) for call in calls]
     pending: list[tuple[float, Retry, MassCancelError]] = []
     for step in range(200):
-        now = step * 0.02
+        now = step * STEP
         for failed in [entry for entry in pending if entry[0] <= now]:
             pending.remove(failed)
             failed[1].again(failed[2], now)

@@ -417,7 +417,7 @@ BAD_SYMBOLS: list[Any] = [
     "BTC\N{FRACTION SLASH}USDT",
     "BTC/USDT\N{ZERO WIDTH SPACE}", "\N{FULLWIDTH LATIN CAPITAL LETTER B}TC/USDT", "BTC/USDT\ud800",
     "A" * 33 + "/USDT", "BTC/" + "A" * 33, "A" * 100_000, b"BTC/USDT", 0, 1, False, True, 0.5,
-    ["BTC/USDT"], ("BTC/USDT",), {"symbol": "BTC/USDT"}, object(),
+    ["BTC/USDT"], ("BTC/USDT",), {"symbol": "BTC/USDT"}, 3.5,
 ]  # fmt: skip
 
 
@@ -953,6 +953,8 @@ def really_acknowledges(body: bytes, category: str, symbol: str, stamp: Stamp) -
     if not isinstance(data, dict) or data.get("action") != "cancel-all":
         return False
     info = data.get("info") or {}
+    if not isinstance(info, dict):
+        return False
     named |= {data.get("ac")} - {None, ""}
     status = data.get("status")
     time = info.get("timestamp")
@@ -1050,7 +1052,7 @@ def test_mutated_fields(asked: Any, answered: Any, edits: list[Any]) -> None:
         for key in place[:-1]:
             part = part.get(key) if isinstance(part, dict) else None
         if isinstance(part, dict):
-            part[place[-1]] = value
+            part[place[-1]] = copy.deepcopy(value)
             if value is REMOVED:
                 del part[place[-1]]
     check_decoded(json.dumps(body).encode(), *asked)

@@ -42,6 +42,7 @@ from masscancel.sim import (
     EffectDelay,
     Script,
     SimulatedExchange,
+    What,
 )
 from masscancel.sim import (
     Reply as SimReply,
@@ -641,7 +642,7 @@ def test_every_code_has_its_meaning(
         error = refused(call, {"code": code, "msg": text}, status)
         assert type(error) is kind
         assert isinstance(error, VenueError)
-        assert (error.code, error.text, error.http_status) == (code, text, status)
+        assert (error.code, error.message, error.http_status) == (code, text, status)
         assert error.may_have_executed is executed
 
 
@@ -711,7 +712,7 @@ def test_an_echoed_signature_stays_out_of_the_error() -> None:
     sent = target.rpartition("=")[2]
     error = refused(call, {"code": -1104, "msg": f"Not all were read: {target}"})
     assert isinstance(error, VenueError)
-    assert sent not in f"{error} {error.text} {error.args}"
+    assert sent not in f"{error} {error.message} {error.args}"
 
 
 # Flows: everything, without a symbol.
@@ -800,6 +801,122 @@ def test_a_failed_listing_is_never_nothing_open() -> None:
 
 
 # The switch.
+
+
+def order_of(order_id: str, symbol: str = BTC) -> OpenOrder:
+    """An order that was open."""
+    return OpenOrder(
+        order_id=order_id,
+        symbol=symbol,
+        side="buy",
+        price=Decimal(1),
+        quantity=Decimal(1),
+        filled_quantity=Decimal(0),
+        order_type="LIMIT",
+        status="NEW",
+    )
+
+
+def asked_for(call: Call[Any]) -> str:
+    """Path and parameters of a question after an order."""
+    path, _, query = signed(call).target.partition("?")
+    fields = dict(parse_qsl(query))
+    named = [f"{name}={fields[name]}" for name in ("symbol", "orderId", "algoId") if name in fields]
+    return f"{path} {' '.join(named)}"
+
+
+def test_what_has_become_of_orders_is_asked_one_by_one() -> None:
+    """Of each book at its own endpoint, by its own id, together; nothing is cancelled by it."""
+    calls = begin(
+        VENUE.order_states("spot", [order_of("1", "LTCBTC"), order_of("2", "币安人生USDT")])
+    )
+    assert [asked_for(call) for call in calls] == [
+        "/api/v3/order symbol=LTCBTC orderId=1",
+        "/api/v3/order symbol=币安人生USDT orderId=2",
+    ]
+    calls = begin(VENUE.order_states("usdm", [order_of("1"), order_of("algo:2146760")]))
+    assert [asked_for(call) for call in calls] == [
+        "/fapi/v1/order symbol=BTCUSDT orderId=1",
+        "/fapi/v1/algoOrder algoId=2146760",
+    ]
+    assert {(call.method, call.acts) for call in calls} == {("GET", False)}
+    assert decoded(calls[1], sample("usdm_algoOrder")) == "cancelled"
+    (call,) = begin(VENUE.order_states("spot", [order_of("1", "LTCBTC")]))
+    assert decoded(call, sample("spot_order")) == "open"
+
+
+@pytest.mark.parametrize(
+    ("order_id", "status", "state"),
+    [
+        ("1", "FILLED", "filled"),
+        ("1", "CANCELED", "cancelled"),
+        ("1", "EXPIRED", "cancelled"),
+        ("1", "EXPIRED_IN_MATCH", "cancelled"),
+        ("1", "REJECTED", "rejected"),
+        ("1", "PARTIALLY_FILLED", "open"),
+        ("1", "SOMETHING_NEW", "open"),
+        ("algo:1", "CANCELED", "cancelled"),
+        ("algo:1", "EXPIRED", "cancelled"),
+        ("algo:1", "REJECTED", "rejected"),
+        ("algo:1", "TRIGGERED", "open"),
+        ("algo:1", "SOMETHING_NEW", "open"),
+        ("algo:1", "FINISHED", None),
+    ],
+)
+def test_what_each_status_means(order_id: str, status: str, state: str | None) -> None:
+    """Of a conditional order that was triggered and has ended, it is not known how."""
+    flow = VENUE.order_states("usdm", [order_of(order_id)])
+    (call,) = begin(flow)
+    body = {"orderId": 1, "status": status, "algoId": 1, "algoStatus": status}
+    result = decoded(call, json.dumps(body).encode())
+    assert result == state
+    assert end(flow, [result]) == ({} if state is None else {order_id: state})
+
+
+def test_an_order_that_the_venue_knows_no_more() -> None:
+    """It is left out; any other refusal, and an answer about another order, is an error."""
+    (call,) = begin(VENUE.order_states("usdm", [order_of("1")]))
+    gone = b'{"code":-2013,"msg":"Order does not exist."}'
+    assert decoded(call, gone, 400) is None
+    assert isinstance(refused(call, {"code": -1003, "msg": "Too many"}, 429), RateLimited)
+    other = {"orderId": 2, "status": "FILLED"}
+    assert isinstance(refused(call, other, 200), ProtocolError)
+    (call,) = begin(VENUE.order_states("usdm", [order_of("algo:1")]))
+    assert isinstance(refused(call, {"algoId": 2, "algoStatus": "CANCELED"}, 200), ProtocolError)
+    assert isinstance(refused(call, other | {"orderId": 1}, 200), ProtocolError)
+
+
+def test_very_many_orders_are_not_all_asked_for() -> None:
+    """They come eight together, and the last of them are left out: unknown, not gone."""
+    orders = [order_of(str(number)) for number in range(100)]
+    flow = VENUE.order_states("spot", orders)
+    rounds = [begin(flow)]
+    while len(rounds) < 8:
+        rounds.append(flow.send(["filled"] * len(rounds[-1])))
+    states = end(flow, ["filled"] * len(rounds[-1]))
+    assert {len(calls) for calls in rounds} == {8}
+    assert states == {str(number): "filled" for number in range(64)}
+
+
+def test_a_question_after_orders_may_fail() -> None:
+    """Its error is the flow's; no orders are no question; the category is one of Binance's."""
+    flow = VENUE.order_states("spot", [order_of("1"), order_of("2")])
+    begin(flow)
+    with pytest.raises(RateLimited):
+        flow.send(["filled", RateLimited(-1003)])
+    with pytest.raises(StopIteration) as stop:
+        next(VENUE.order_states("spot", []))
+    assert stop.value.value == {}
+    with pytest.raises(ScopeError):
+        next(VENUE.order_states("margin", []))
+
+
+def test_there_is_no_stream() -> None:
+    """Of either category; others do not exist."""
+    for category in VENUE.abilities:
+        VENUE.stream(category)
+    with pytest.raises(ScopeError):
+        VENUE.stream("margin")
 
 
 def test_the_switch_of_futures() -> None:
@@ -1179,6 +1296,52 @@ async def test_a_cancel_reaches_what_a_stale_listing_does_not_show(
         binance.engine.listing_lag_ms = 0
         assert await client.open_orders(category, BTC) == []
     assert ack.status != "nothing open"
+
+
+@pytest.mark.asyncio
+async def test_a_cancel_of_a_book_may_be_held_back(binance: SimulatedExchange) -> None:
+    """The exchange logs a cancel-all per book, of its orders only, and lets each go when told."""
+    account = account_of(binance)
+    binance.faults.add(EffectDelay(HELD), operation="cancel-all", times=None)
+    async with client_of(binance, account) as client:
+        await client.cancel_all("usdm", BTC)
+        received = [each for each in binance.log if each.what is What.CANCEL_ALL_RECEIVED]
+        books = [{binance.engine.order(i).order_type for i in r.order_ids} for r in received]  # type: ignore[union-attr]
+        assert sorted(map(sorted, books)) == [["limit"], ["stop_market"]]
+        assert ("usdm", BTC) in left(binance, account)
+        binance.engine.take_effect(now_ms=binance.now_ms)
+    assert ("usdm", BTC) not in left(binance, account)
+    assert ("usdm", ETH) in left(binance, account)
+
+
+@pytest.mark.asyncio
+async def test_what_has_become_of_orders(binance: SimulatedExchange) -> None:
+    """The exchange tells it of either book, and of no order of another symbol, book or account."""
+    account, stranger = account_of(binance), account_of(binance, 1)
+    keys = Credentials(account.api_key, account.api_secret)
+    venue = Binance(spot_url=binance.rest_url, usdm_url=binance.rest_url)
+    limit, stop = (binance.place(account, "usdm", BTC, order_type=t) for t in ("limit", "stop"))
+    theirs = binance.place(stranger, "usdm", BTC)
+    binance.engine.fill(limit.order_id, now_ms=binance.now_ms)
+    binance.engine.cancel(stop.order_id, now_ms=binance.now_ms)
+    binance.advance()
+    asked = [
+        order_of(limit.order_id),
+        order_of(limit.order_id, ETH),
+        order_of(f"algo:{limit.order_id}"),
+        order_of(f"algo:{stop.order_id}"),
+        order_of(stop.order_id),
+        order_of(theirs.order_id),
+    ]
+    async with SessionPool(warm=0) as pool:
+        found = []
+        for order in asked:
+            (call,) = next(venue.order_states("usdm", [order]))
+            stamp = Stamp(binance.now_ms)
+            found.append(
+                call.decode(await pool.send(call.origin, call.sign(call, keys, stamp)), stamp)
+            )
+    assert found == ["filled", None, None, "cancelled", None, None]
 
 
 async def performed(exchange: SimulatedExchange, account: Account, flow: Flow[T]) -> T:

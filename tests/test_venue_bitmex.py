@@ -566,7 +566,7 @@ def test_an_error_keeps_the_words_of_the_venue() -> None:
     """Its name is the reason, its sentence the text; there are no codes."""
     found = refusal(cancel(), reply(sample("error_signature"), 401))
     assert isinstance(found, AuthenticationError)
-    assert (found.code, found.reason, found.text) == (None, "HTTPError", "Signature not valid.")
+    assert (found.code, found.reason, found.message) == (None, "HTTPError", "Signature not valid.")
 
 
 @pytest.mark.parametrize(

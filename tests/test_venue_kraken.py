@@ -627,7 +627,7 @@ def test_futures_errors_with_numbers() -> None:
     error = refused(
         "futures", {"result": "error", "errors": [{"code": 11, "message": "Bad Request"}]}
     )
-    assert (type(error), error.code, error.text) == (InvalidRequest, 11, "Bad Request")
+    assert (type(error), error.code, error.message) == (InvalidRequest, 11, "Bad Request")
     error = refused("futures", {"result": "error", "errors": [{"message": "no"}]})
     assert (type(error), error.code) == (VenueError, "no")
     error = refused("futures", {"result": "error"})
@@ -638,7 +638,7 @@ def test_of_several_errors_the_one_that_leaves_most_open() -> None:
     """A refusal beside a failure does not say that nothing was done."""
     error = refused("spot", {"error": ["EGeneral:Invalid arguments", "EService:Busy"]})
     assert type(error) is VenueUnavailable
-    assert error.text == "EGeneral:Invalid arguments; EService:Busy"
+    assert error.message == "EGeneral:Invalid arguments; EService:Busy"
 
 
 def test_a_warning_is_no_error() -> None:
@@ -1199,7 +1199,8 @@ class Floor:
         return decoded(call, self.handle(request))
 
     def handle(self, request: Request) -> Reply:
-        """Answer a request."""
+        """Answer a request, as the server does: what has fallen due comes first."""
+        self.engine.advance(self.now_ms)
         raw = SimRequest(
             method=request.method,
             raw_path=request.target,

@@ -1,5 +1,6 @@
 """Cancel every open order, at once: an asyncio client SDK for the kill switch of a strategy."""
 
+from masscancel.beat import beat
 from masscancel.client import Client
 from masscancel.credentials import Credentials
 from masscancel.errors import (
@@ -74,6 +75,7 @@ __all__ = [
     "Unproven",
     "VenueError",
     "VenueUnavailable",
+    "beat",
     "cancel_as_completed",
     "cancel_many",
     "cancel_on_exit",

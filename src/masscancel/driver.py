@@ -198,6 +198,8 @@ class Driver:
         Returns its value or its final error.
         """
         loop = asyncio.get_running_loop()
+        if call.limit is not None:
+            job = job.within(loop.time() + call.limit)
         if not self._pool.keeps_warm(call.origin):
             self._pool.keep_warm(self._venue.probe(call.origin))
         retry = Retry(
@@ -476,6 +478,8 @@ def _scrub(error: MassCancelError, credentials: Credentials, request: Request | 
     if isinstance(error, VenueError):
         error.reason = clean(error.reason)
         error.code = clean(error.code) if isinstance(error.code, str) else error.code
+    if notes := getattr(error, "__notes__", None):
+        error.__notes__ = [clean(note) for note in notes]
     error.with_traceback(None)
 
 

@@ -86,7 +86,7 @@ class MassCancelError(Exception):
         self.may_have_executed = any(a.acts and a.fate in _UNRESOLVED for a in self.attempts)
 
     def __str__(self) -> str:
-        what = str(self.args[0])
+        what = self._what()
         parts = [f"{self.context}: {what}" if self.context else what]
         if self.attempts:
             fates = Counter(attempt.fate for attempt in self.attempts)
@@ -99,6 +99,10 @@ class MassCancelError(Exception):
         if self.advice:
             parts.append(self.advice)
         return _one_line("; ".join(parts))
+
+    def _what(self) -> str:
+        """What went wrong, in a few words."""
+        return str(self.args[0])
 
 
 def _short(text: str) -> str:
@@ -143,17 +147,22 @@ class VenueError(MassCancelError):
         retry_after: float | None = None,
         may_have_executed: bool = False,
     ) -> None:
-        said = " ".join(_short(str(part)) for part in (code, reason) if part not in (None, ""))
-        if message and message != reason:
-            said = f"{said}: {_short(message)}" if said else _short(message)
-        if http_status is not None and http_status != 200:  # noqa: PLR2004  # 200 is HTTP's own
-            said = f"{said} (HTTP {http_status})" if said else f"HTTP {http_status}"
-        super().__init__(said or "refused", may_have_executed=may_have_executed)
+        super().__init__(message or reason or "refused", may_have_executed=may_have_executed)
         self.code = code
         self.reason = reason
         self.message = message
         self.http_status = http_status
         self.retry_after = retry_after
+
+    def _what(self) -> str:
+        """What the venue said. It is shortened here, after the secrets have been taken out."""
+        parts = (self.code, self.reason)
+        said = " ".join(_short(str(part)) for part in parts if part not in (None, ""))
+        if self.message and self.message != self.reason:
+            said = f"{said}: {_short(self.message)}" if said else _short(self.message)
+        if self.http_status is not None and self.http_status != 200:  # noqa: PLR2004  # HTTP's own
+            said = f"{said} (HTTP {self.http_status})" if said else f"HTTP {self.http_status}"
+        return said or "refused"
 
 
 class AuthenticationError(VenueError):

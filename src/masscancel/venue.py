@@ -149,6 +149,8 @@ class Call(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
         nonces_per_second: how fast its nonces grow; 0 if it wants none. Nonces of one key are made
             to arrive in order.
         max_reply: the largest reply to be read, in bytes.
+        limit: for how long it is worth asking, in seconds; ``None`` for as long as there is time.
+            For a question beside an answer that is known already.
         saying: how to say the same on a stream; ``None`` where there is no way.
     """
 
@@ -162,6 +164,7 @@ class Call(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
     repeatable: bool = True
     nonces_per_second: int = 0
     max_reply: int = SMALL_REPLY
+    limit: float | None = None
     saying: Saying | None = None
 
 

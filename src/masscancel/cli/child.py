@@ -13,7 +13,7 @@ from masscancel.beat import FD, PIPE, beat, identify
 
 __all__ = ["Child"]
 
-#: What the guard passes on, unless it was told to ignore it, as by ``nohup``.
+#: What the guard passes on; SIGHUP only if it is not to be ignored, as under ``nohup``.
 FORWARDED: Final = (
     signal.SIGHUP,
     signal.SIGINT,
@@ -54,7 +54,7 @@ class Child:
             os.set_blocking(self._beats_from, False)
             os.set_blocking(beats_to, False)
             for number, handler in before.items():
-                if handler is not signal.SIG_IGN:
+                if number != signal.SIGHUP or handler != signal.SIG_IGN:
                     signal.signal(number, self._forward)
             self._loop.add_signal_handler(signal.SIGCHLD, self._look)
             self._process = _start(command, beats_to)

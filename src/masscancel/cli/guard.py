@@ -107,9 +107,10 @@ def guard(
     whose first process has ended. Wrappers that close file descriptors, such as sudo, cut the
     beats; whoever leaves the process group is out of reach.
 
-    Signals: SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1 and SIGUSR2 are passed on to the group, each
-    once; while it cancels, the guard ignores them. At a terminal the strategy is in the foreground:
-    it reads what is typed and gets Ctrl-C itself. Ctrl-Z stops it, which is a stall.
+    Signals: SIGINT, SIGTERM, SIGHUP (but under nohup), SIGQUIT, SIGUSR1 and SIGUSR2 are passed on
+    to the group, each once; while it cancels, the guard ignores them. At a terminal the strategy is
+    in the foreground: it reads what is typed and gets Ctrl-C itself. Ctrl-Z stops it, which is a
+    stall. A strategy that ignores SIGTERM and goes on beating goes on.
 
     A key of its own: on venues that want a nonce that only grows (Kraken), the strategy's requests
     and the guard's spoil each other if they share a key. Put the guard's own into GUARD_API_KEY and

@@ -53,6 +53,9 @@ PAST_PAGES: Final = 4
 #: are 9 to 11 a minute, so that two or three programs fit; idle connections last 90 s.
 PROBE_INTERVAL: Final = 20.0
 
+#: How long an answer that has come is kept back by the check of its symbol, in seconds.
+CHECK_LIMIT: Final = 1.0
+
 #: What a signature may be given to arrive, in seconds; of 1, rounding may leave nothing.
 _WINDOWS: Final = range(2, 3601)
 _SYMBOL: Final = re.compile(r"(?=.{3,32}\Z)[A-Z0-9]+(?:_[A-Z0-9]+)*")
@@ -253,7 +256,8 @@ class BitMEX(msgspec.Struct, frozen=True, kw_only=True):
         """
         query = {"symbol": symbol, "columns": '["symbol"]'}
         decode = partial(decode_exists, symbol=symbol)
-        call = self._call("GET", _target("/api/v1/instrument", query), decode, max_reply=LISTING)
+        target = _target("/api/v1/instrument", query)
+        call = self._call("GET", target, decode, max_reply=LISTING, limit=CHECK_LIMIT)
         (exists,) = yield [call]
         if exists is False or isinstance(exists, ScopeError):
             raise ScopeError(f"BitMEX has no symbol {symbol!r}")

@@ -1,0 +1,482 @@
+"""Every venue in every account category, described as data: what `test_venues.py` runs over."""
+
+from base64 import b64encode
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from random import Random
+from typing import Any, ClassVar, Final, Self, TypeVar
+from urllib.parse import parse_qsl
+
+import msgspec
+from msgspec import structs
+from msgspec.structs import force_setattr
+
+from masscancel import (
+    Ack,
+    AscendEX,
+    Client,
+    Credentials,
+    OpenOrder,
+    OrderUpdate,
+    ScopeError,
+    SessionPool,
+    Target,
+)
+from masscancel.models import OrderState
+from masscancel.sim import (
+    Account,
+    AscendEXDialect,
+    BinanceDialect,
+    BitMEXDialect,
+    Dialect,
+    Engine,
+    KrakenDialect,
+    Order,
+    Received,
+    Route,
+    Script,
+    SimulatedExchange,
+    StreamRoute,
+)
+from masscancel.sim import Reply as SimReply
+from masscancel.sim import Request as SimRequest
+from masscancel.sim.dialect import Handler, json_reply
+from masscancel.venue import (
+    Abilities,
+    Call,
+    Flow,
+    Probe,
+    Request,
+    StreamDialect,
+    Venue,
+    ask,
+    check_origin,
+)
+from masscancel.venues import Binance, BitMEX, Kraken
+
+T = TypeVar("T")
+
+KEY: Final = "a-key-of-the-tests"
+#: Of Base64, since one venue's are; the others take it as it is.
+SECRET: Final = b64encode(b"a-secret-of-the-tests-that-is-long").decode()
+OTHER_SECRET: Final = b64encode(b"another-secret-that-nobody-has-got").decode()
+SETTLE: Final = 0.02
+
+
+class Market(msgspec.Struct, frozen=True, kw_only=True):
+    """A venue and one of its account categories.
+
+    `orders` are the types of order to fill a book with. `acting` are the operations that cancel, of
+    everything and of one symbol; where one of them lists first, it is in `lists_first`.
+    `asks_after_ack` is the one that checks a symbol after an Ack that stands without it. `stamped`
+    says whether its requests carry a time or a nonce. Orders of the types `apart` are in a book of
+    their own, which the venue's own dead man's switch may not reach.
+    """
+
+    name: str
+    category: str
+    symbols: tuple[str, str]
+    unknown: str
+    dialect: Callable[[], Dialect]
+    venue: Callable[[SimulatedExchange, Account], Venue]
+    refusal: Callable[[str], Any]
+    orders: Sequence[str] = ("limit", "stop")
+    acting: tuple[str, ...] = ("cancel-all",)
+    lists_first: tuple[str, ...] = ()
+    asks_after_ack: str = ""
+    stamped: bool = True
+    apart: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.name}-{self.category}"
+
+    @property
+    def abilities(self) -> Abilities:
+        """What the venue says that it can do here."""
+        return KINDS[self.name].abilities[self.category]
+
+
+KINDS: Final[dict[str, type[Venue]]] = {
+    "ascendex": AscendEX,
+    "binance": Binance,
+    "bitmex": BitMEX,
+    "kraken": Kraken,
+}
+
+
+def _ascendex(category: str, *symbols: str) -> Market:
+    return Market(
+        name="ascendex",
+        category=category,
+        symbols=(symbols[0], symbols[1]),
+        unknown=symbols[2],
+        dialect=lambda: AscendEXDialect(symbols=["BTC/USDT", "ETH/USDT", "BTC-PERP", "ETH-PERP"]),
+        venue=lambda exchange, account: AscendEX(
+            rest_url=exchange.rest_url,
+            stream_url=exchange.stream_url,
+            account_group=account.group,
+        ),
+        refusal=lambda text: {"code": 100002, "reason": text, "message": text},
+    )
+
+
+def _binance(category: str, *orders: str, **more: Any) -> Market:
+    return Market(
+        name="binance",
+        category=category,
+        symbols=("BTCUSDT", "ETHUSDT"),
+        unknown="XBTUSD",
+        dialect=lambda: BinanceDialect(symbols=["BTCUSDT", "ETHUSDT"]),
+        venue=lambda exchange, _: Binance(spot_url=exchange.rest_url, usdm_url=exchange.rest_url),
+        refusal=lambda text: {"code": -10_000, "msg": text},
+        orders=orders,
+        lists_first=("whole",),
+        **more,
+    )
+
+
+def _kraken(category: str, *symbols: str, refusal: Callable[[str], Any], **more: Any) -> Market:
+    return Market(
+        name="kraken",
+        category=category,
+        symbols=(symbols[0], symbols[1]),
+        unknown=symbols[2],
+        dialect=KrakenDialect,
+        venue=lambda exchange, _: Kraken(spot_url=exchange.rest_url, futures_url=exchange.rest_url),
+        refusal=refusal,
+        **more,
+    )
+
+
+MARKETS: Final = (
+    _ascendex("cash", "BTC/USDT", "ETH/USDT", "XBT/USD"),
+    _ascendex("margin", "BTC/USDT", "ETH/USDT", "XBT/USD"),
+    _ascendex("futures", "BTC-PERP", "ETH-PERP", "XBT-PERP"),
+    _binance("spot", "limit", "stop_loss_limit"),
+    _binance("usdm", "limit", "stop_market", apart=("stop_market",)),
+    Market(
+        name="bitmex",
+        category="account",
+        symbols=("XBTUSD", "ETHUSD"),
+        unknown="BTCUSD",
+        dialect=BitMEXDialect,
+        venue=lambda exchange, _: BitMEX(rest_url=exchange.rest_url),
+        refusal=lambda text: {"error": {"message": text, "name": text}},
+        asks_after_ack="instruments",
+    ),
+    _kraken(
+        "spot",
+        "XBTUSD",
+        "ETHUSD",
+        "BTC/USD",
+        refusal=lambda text: {"error": [f"EFunny:{text}"]},
+        orders=("limit", "stop-loss"),
+        acting=("cancel-all", "cancel-batch", "cancel-order"),
+        lists_first=("one",),
+    ),
+    _kraken(
+        "futures",
+        "PF_XBTUSD",
+        "PF_ETHUSD",
+        "PF_BTCUSD",
+        refusal=lambda text: {"result": "error", "error": text},
+        stamped=False,
+    ),
+)
+
+
+class Desk(msgspec.Struct, frozen=True, kw_only=True):
+    """A client of an account in a market, and the exchange that is the judge."""
+
+    market: Market
+    exchange: SimulatedExchange
+    account: Account
+    client: Client
+    pool: SessionPool
+
+    @property
+    def category(self) -> str:
+        """The account category."""
+        return self.market.category
+
+    def target(self, symbol: str | None = None) -> Target:
+        """A target of it."""
+        return Target(self.client, self.category, symbol)
+
+    def open(self, symbol: str | None = None) -> list[Order]:
+        """What is open in the category, in truth."""
+        return self.exchange.open_orders(self.account, self.category, symbol)
+
+    def place(self, symbol: str, script: Script | None = None, *, order_type: str = "") -> Order:
+        """Put an order into the book."""
+        return self.exchange.place(
+            self.account,
+            self.category,
+            symbol,
+            order_type=order_type or self.market.orders[0],
+            script=script,
+        )
+
+    def signed(self) -> list[Received]:
+        """The requests that carry a key."""
+        return [request for request in self.exchange.requests if request.api_key]
+
+    def acting(self) -> list[Received]:
+        """Those that cancel."""
+        return self.exchange.operations(*self.market.acting)
+
+    def fault(self, action: Any, *, acting: bool = True, **options: Any) -> None:
+        """Add a fault to whatever cancels, or else to the listing."""
+        for operation in self.market.acting if acting else ("open-orders",):
+            self.exchange.faults.add(action, operation=operation, **options)
+
+    def id_of(self, order: Order) -> str:
+        """The id by which the client knows an order."""
+        apart = order.order_type in self.market.apart
+        return f"algo:{order.order_id}" if apart else order.order_id
+
+
+class Ledger:
+    """All that is open anywhere at an exchange, to be compared before and after."""
+
+    def __init__(self, exchange: SimulatedExchange) -> None:
+        exchange.advance()
+        self.orders = {
+            order.order_id: order for order in exchange.engine.orders() if order.status.is_open
+        }
+
+    def __sub__(self, later: "Ledger") -> set[str]:
+        """The ids of what is open no more."""
+        return self.orders.keys() - later.orders.keys()
+
+
+def fill(exchange: SimulatedExchange, account: Account, market: Market) -> None:
+    """Fill an account: in its category both symbols with each type of order; something elsewhere.
+
+    What is elsewhere, in the account's other categories, is nobody's business here.
+    """
+    for symbol in market.symbols:
+        for order_type in market.orders:
+            exchange.place(account, market.category, symbol, order_type=order_type)
+    for category in exchange.dialect.categories:
+        if category != market.category:
+            exchange.place(account, category, market.symbols[0])
+
+
+@asynccontextmanager
+async def desk_of(
+    market: Market,
+    *,
+    secret: str = SECRET,
+    dialect: Dialect | None = None,
+    empty: bool = False,
+    options: dict[str, Any] | None = None,
+    **exchange_options: Any,
+) -> AsyncIterator[Desk]:
+    """An entered client of a filled account, at an exchange of its own; a stranger's is filled too.
+
+    Its connections are opened when they are needed, so that a test sees every request.
+    """
+    async with AsyncExitStack() as stack:
+        exchange = await stack.enter_async_context(
+            SimulatedExchange(dialect or market.dialect(), **exchange_options)
+        )
+        account = exchange.add_account(KEY, SECRET, group=6)
+        stranger = exchange.add_account("somebody-else", OTHER_SECRET, group=7)
+        for each in (stranger,) if empty else (stranger, account):
+            fill(exchange, each, market)
+        pool = await stack.enter_async_context(SessionPool(warm=0))
+        client = Client(
+            Credentials(KEY, secret, label=f"{market}"),
+            venue=market.venue(exchange, account),
+            pool=pool,
+            categories=[market.category],
+            **(options or {}),
+        )
+        await stack.enter_async_context(client)
+        yield Desk(market=market, exchange=exchange, account=account, client=client, pool=pool)
+
+
+def signatures(request: Received) -> set[str]:
+    """What in a request is as long as a signature: in its headers, its query or its form."""
+    query = request.raw_path.partition("?")[2]
+    fields = [*request.headers, *parse_qsl(query), *parse_qsl(request.body.decode("latin-1"))]
+    return {value for _, value in fields if len(value) >= 40 and " " not in value}
+
+
+# --- a fifth venue, on trial: all that it takes ---------------------------------------------------
+
+
+class Trial(msgspec.Struct, frozen=True, kw_only=True):
+    """A venue as small as they come: one category, no stream, no switch."""
+
+    name: ClassVar[str] = "trial"
+    abilities: ClassVar[Mapping[str, Abilities]] = {
+        "main": Abilities(
+            whole_account="one call",
+            one_symbol="one call",
+            ack="count",
+            echoes_id=False,
+            stop_orders=True,
+            stream=False,
+            switch=None,
+        )
+    }
+
+    url: str
+
+    def __post_init__(self) -> None:
+        force_setattr(self, "url", check_origin(self.url, name="url", scheme="http"))
+
+    def ready(self) -> bool:
+        """There is nothing to find out."""
+        return True
+
+    def prepare(self) -> Flow[Self]:
+        """Nothing is asked."""
+        return self
+        yield
+
+    def origin(self, account_category: str) -> str:
+        """One origin serves it."""
+        return self._checked(account_category, None)
+
+    def probe(self, origin: str) -> Probe:
+        """``GET /time``."""
+        return Probe(origin=origin, path="/time", decode=lambda reply: int(reply.body))
+
+    def cancel_all(
+        self, account_category: str, symbol: str | None, request_id: str | None
+    ) -> Flow[Ack]:
+        """``DELETE /orders``."""
+        self._checked(account_category, symbol)
+        count = yield from ask(self._call("DELETE", f"/orders?symbol={symbol or ''}", int))
+        return Ack(account_category=account_category, symbol=symbol or "", status=f"{count} gone")
+
+    def open_orders(self, account_category: str, symbol: str | None) -> Flow[list[OpenOrder]]:
+        """``GET /orders``."""
+        self._checked(account_category, symbol)
+        return (yield from ask(self._call("GET", f"/orders?symbol={symbol or ''}", _rows)))
+
+    def order_states(
+        self, account_category: str, orders: Sequence[OpenOrder | OrderUpdate]
+    ) -> Flow[Mapping[str, OrderState]]:
+        """Nothing is known of them."""
+        return {}
+        yield
+
+    def stream(self, account_category: str) -> StreamDialect | None:
+        """There is none."""
+        self._checked(account_category, None)
+        return None
+
+    def switch(
+        self, account_category: str, symbol: str | None, timeout_ms: int
+    ) -> Flow[int | None]:
+        """There is none."""
+        raise ScopeError("trial has no switch")
+        yield
+
+    def _call(self, method: str, path: str, decode: Callable[[bytes], T]) -> Call[T]:
+        return Call(
+            method=method,
+            origin=self.url,
+            path=path,
+            sign=lambda call, keys, _: Request(call.method, call.path, {"key": keys.api_key}),
+            decode=lambda reply, _: decode(reply.body),
+            acts=method == "DELETE",
+        )
+
+    def _checked(self, account_category: str, symbol: str | None) -> str:
+        if account_category != "main" or (symbol is not None and not symbol.isalnum()):
+            raise ScopeError("trial has no such scope")
+        return self.url
+
+
+def _rows(body: bytes) -> list[OpenOrder]:
+    return msgspec.json.decode(body, type=list[OpenOrder])
+
+
+class TrialDialect:
+    """The same venue, from the other side."""
+
+    name: Final = "trial"
+    categories: Final[Mapping[str, str]] = {"main": "t-"}
+
+    def routes(self) -> list[Route]:
+        """Understand three requests."""
+        return [
+            Route("GET", "/time", "clock", self._time),
+            Route("DELETE", "/orders", "cancel-all", self._cancel),
+            Route("GET", "/orders", "open-orders", self._list),
+        ]
+
+    def stream_routes(self) -> list[StreamRoute]:
+        """Offer no websocket."""
+        return []
+
+    def api_key(self, request: SimRequest) -> str:
+        """Tell the key."""
+        return request.headers.get("key", "")
+
+    def unknown(self, _request: SimRequest) -> SimReply:
+        """Answer 404."""
+        return SimReply(404)
+
+    def order_id(self, _rng: Random, serial: int) -> str:
+        """Count."""
+        return f"t{serial}"
+
+    def _time(self, _: Engine, request: SimRequest) -> SimReply:
+        return SimReply(200, str(request.moment.venue_ms).encode())
+
+    def _cancel(self, engine: Engine, request: SimRequest) -> SimReply:
+        account, symbol = engine.accounts[request.api_key], request.query["symbol"] or None
+        cancel = engine.cancel_all(account, "main", symbol, now_ms=request.moment.now_ms)
+        return SimReply(200, str(len(cancel.order_ids)).encode())
+
+    def _list(self, engine: Engine, request: SimRequest) -> SimReply:
+        account, symbol = engine.accounts[request.api_key], request.query["symbol"] or None
+        names = OpenOrder.__struct_fields__
+        return json_reply(
+            [
+                {name: getattr(order, name) for name in names}
+                for order in engine.open_orders(account, "main", symbol)
+            ]
+        )
+
+
+# --- a venue that repeats, in its error, all that it was told -------------------------------------
+
+
+class Echo:
+    """A market's dialect that refuses every signed request and quotes it in full.
+
+    So many dots stand before the key, so that whatever is cut off is cut within it.
+    """
+
+    def __init__(self, market: Market, before_the_key: int) -> None:
+        self._market = market
+        self._before_the_key = before_the_key
+        self._dialect = market.dialect()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._dialect, name)
+
+    def routes(self) -> list[Route]:
+        """The same, and the same answer to all that carry a key."""
+        return [
+            structs.replace(route, handler=self._over(route)) for route in self._dialect.routes()
+        ]
+
+    def _over(self, route: Route) -> Handler:
+        def answer(engine: Engine, request: SimRequest) -> SimReply:
+            if not request.api_key:
+                return route.handler(engine, request)
+            told = [*(f"{name}={value}" for name, value in request.headers.items())]
+            body = request.body.decode("latin-1")
+            dots = "." * self._before_the_key
+            text = f"no {dots}{request.api_key} {request.raw_path} {' '.join(told)} {body}"
+            return json_reply(self._market.refusal(text), 400)
+
+        return answer
