@@ -125,7 +125,9 @@ async def finish(process: asyncio.subprocess.Process) -> Ended:
 
 #: Takes the terminal on its standard input for its own, as a login shell's programs have it.
 _TAKE_TERMINAL = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
-_TAKE_TERMINAL += "os.execv(sys.executable, [sys.executable, '-m', 'masscancel', *sys.argv[1:]])"
+_TAKE_TERMINAL += "os.execvp(sys.argv[1], sys.argv[1:])"
+#: A shell that runs a command in the foreground, and is used again afterwards.
+_SHELL = '"$@"; echo "status $?"; read word; echo "again $word"'
 
 
 async def at_a_terminal(
@@ -133,6 +135,7 @@ async def at_a_terminal(
     answer: bytes | signal.Signals = b"",
     when: bytes = b"[y/N]",
     typed: bytes = b"",
+    in_shell: str = "",
 ) -> tuple[int, str]:
     """Run a command on a terminal; its status, and what the terminal saw.
 
@@ -141,11 +144,21 @@ async def at_a_terminal(
         answer: what is typed, or sent to it, ...
         when: ... as soon as this was seen.
         typed: what is typed before it even runs.
+        in_shell: start it from a shell, which says its status and then reads what is typed again;
+            ``-m`` with job control, ``+m`` without, as from a script.
     """
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (50, 80))
+    modes = termios.tcgetattr(theirs)
+    modes[3] |= termios.TOSTOP  # who writes from the background is stopped
+    termios.tcsetattr(theirs, termios.TCSANOW, modes)
+    command = ["sh", in_shell, "-c", _SHELL, "sh"] if in_shell else []
+    command += [sys.executable, "-m", "masscancel", *arguments]
+    answers = [(when, answer)] if answer else []
+    if in_shell:
+        answers.append((b"status ", b"more\n"))
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", _TAKE_TERMINAL, *arguments),
+        *(sys.executable, "-I", "-S", "-c", _TAKE_TERMINAL, *command),
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,
@@ -159,12 +172,12 @@ async def at_a_terminal(
     with contextlib.suppress(OSError):  # how a terminal says that nobody writes to it any more
         while chunk := await loop.run_in_executor(None, os.read, ours, 65536):
             seen += chunk
-            if answer and when in seen:
-                if isinstance(answer, signal.Signals):
-                    process.send_signal(answer)
+            if answers and answers[0][0] in seen:
+                _, what = answers.pop(0)
+                if isinstance(what, signal.Signals):
+                    process.send_signal(what)
                 else:
-                    os.write(ours, answer)
-                answer = b""
+                    os.write(ours, what)
     os.close(ours)
     async with asyncio.timeout(_PATIENCE):
         return await process.wait(), seen.decode()

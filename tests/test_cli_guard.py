@@ -433,16 +433,26 @@ async def test_ctrl_c_before_it_has_started(shell: Shell) -> None:
 
 
 @pytest.mark.asyncio
-async def test_ctrl_c_at_a_terminal(shell: Shell) -> None:
-    """The command reads what is typed, and Ctrl-C is its own; then everything is cancelled."""
+@pytest.mark.parametrize("in_shell", ["", "-m", "+m"])
+async def test_ctrl_c_at_a_terminal(shell: Shell, in_shell: str) -> None:
+    """The command reads what is typed, and Ctrl-C is its own; then everything is cancelled.
+
+    The shell that the guard was started from has its terminal back afterwards.
+    """
     script = "read word; echo said $word; exec sleep 60"
     status, seen = await at_a_terminal(
         *("guard", *shell.way(), *QUICK, "--", "sh", "-c", script),
         typed=b"hello\n",
         when=b"said hello",
         answer=b"\x03",
+        in_shell=in_shell,
     )
-    assert status == 128 + signal.SIGINT
+    if in_shell:
+        assert status == 0
+        assert "status 130" in seen
+        assert "again more" in seen
+    else:
+        assert status == 128 + signal.SIGINT
     assert "was ended by SIGINT" in seen
     assert "interrupted" not in seen
     assert not any(secret in seen for secret in (shell.account.api_key, shell.account.api_secret))

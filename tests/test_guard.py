@@ -17,9 +17,11 @@ from masscancel import (
     Client,
     ConfigurationError,
     Credentials,
+    DeadMansSwitch,
     FanOutReport,
     Halted,
     OrderGate,
+    ScopeError,
     Target,
     cancel_many,
     cancel_on_exit,
@@ -461,6 +463,23 @@ async def test_a_guard_guards_one_block(exchange: SimulatedExchange) -> None:
         with pytest.raises(ConfigurationError):
             async with guard:
                 pytest.fail("entered twice")
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("protection", [cancel_on_exit, DeadMansSwitch])
+async def test_a_target_that_can_not_be_cancelled_is_found_on_entering(
+    exchange: SimulatedExchange, protection: Any
+) -> None:
+    """A typo in a scope, or a client that is not entered, shows before it matters."""
+    async with desk(exchange) as (account, client):
+        for target in (Target(client, "spot"), Target(client, "cash", "BTC-PERP")):
+            with pytest.raises(ScopeError):
+                async with protection(target):
+                    pytest.fail("entered")
+        with pytest.raises(ConfigurationError, match="enter"):
+            async with protection(Target(client_of(exchange, account), "cash")):
+                pytest.fail("entered")
+        assert not exchange.operations("cancel-all")
 
 
 # Signals, as far as they can be seen from inside. The rest is in test_guard_signals.py.

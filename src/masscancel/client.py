@@ -192,6 +192,24 @@ class Client:
         job = self._job("cancel_all", account_category, symbol, deadline, gate=gate, via=via)
         return await self._acknowledge(account_category, symbol, job, request_id)
 
+    def check_scope(self, account_category: str, symbol: str | None = None) -> None:
+        """Check that a scope could be cancelled; sends nothing.
+
+        Args:
+            account_category: the venue's word, such as ``"cash"``.
+            symbol: one symbol, ``None`` for all.
+
+        Raises:
+            ScopeError: the venue has no such scope.
+            ConfigurationError: the client is not entered.
+        """
+        self._open_streams()
+        flow = self._venue.cancel_all(account_category, symbol, None)
+        try:
+            next(flow, None)
+        finally:
+            flow.close()
+
     async def cancel_all_and_confirm(
         self,
         account_category: str,

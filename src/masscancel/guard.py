@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import Any, Final, Self
 
-from masscancel.client import check_settle, check_timeout
+from masscancel.client import Client, check_settle, check_timeout
 from masscancel.errors import ConfigurationError
 from masscancel.fanout import SETTLE, cancel_many
 from masscancel.gate import OrderGate
@@ -52,7 +52,9 @@ class cancel_on_exit:  # noqa: N801  # reads as what it does: async with cancel_
         report: what became of the targets, once the block has been left.
 
     Raises:
-        ConfigurationError: an argument can't be used, or the guard has been entered before.
+        ConfigurationError: an argument can't be used; on entering, a client is not entered, or the
+            guard has been before.
+        ScopeError: on entering, a target's venue has no such scope.
     """
 
     def __init__(
@@ -82,6 +84,7 @@ class cancel_on_exit:  # noqa: N801  # reads as what it does: async with cancel_
         self._task, task = asyncio.current_task(), self._task
         if self._task is None or task is not None:
             raise ConfigurationError("cancel_on_exit guards one block, in a task")
+        check_scopes(self._targets)
         self._inside = True
         SIGNALS.add(self, self._signals)
         return self
@@ -196,6 +199,18 @@ def check_targets(targets: Target | Iterable[Target]) -> list[Target]:
     if not found or not all(isinstance(target, Target) for target in found):
         raise ConfigurationError("give one Target or more: there is nothing else to cancel")
     return found
+
+
+def check_scopes(targets: Iterable[Target]) -> None:
+    """Find out now, and not when it is needed, that a target can't be cancelled.
+
+    Raises:
+        ConfigurationError: its client is not entered.
+        ScopeError: its venue has no such scope.
+    """
+    for target in targets:
+        if isinstance(target.client, Client):
+            target.client.check_scope(target.account_category, target.symbol)
 
 
 def _check_signals(signals: Iterable[int]) -> tuple[signal.Signals, ...]:

@@ -243,7 +243,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def ok(self) -> bool:
         """Whether it was acknowledged, or confirmed where that was asked for."""
-        return self.error is None
+        return self.error is None and (self.ack is not None or self.confirmation is not None)
 
 
 class FanOutReport(msgspec.Struct, frozen=True):

@@ -86,7 +86,7 @@ class Prover:
         started = self._loop.time()
         gate = self._job.gate
         if gate is not None:
-            gate.listen(self._news.set)
+            gate.listen(self._tell_news)
         if self._watch is not None:
             self._watch.on_news = self._news.set
         try:
@@ -108,10 +108,14 @@ class Prover:
             raise self._not_proven()
         finally:
             if gate is not None:
-                gate.unlisten(self._news.set)
+                gate.unlisten(self._tell_news)
             if self._explaining is not None:
                 self._explaining.cancel()
                 await asyncio.wait((self._explaining,))
+
+    def _tell_news(self) -> None:
+        """Something has happened; perhaps in another thread, whose gate this is."""
+        self._loop.call_soon_threadsafe(self._news.set)
 
     def _take_news(self, now: float) -> None:
         """Tell the proof what has happened since the last step."""

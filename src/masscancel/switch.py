@@ -23,7 +23,7 @@ from masscancel.client import Client, check_settle, check_timeout
 from masscancel.errors import ConfigurationError, MassCancelError
 from masscancel.fanout import SETTLE, cancel_many
 from masscancel.gate import OrderGate
-from masscancel.guard import check_targets, note_failures
+from masscancel.guard import check_scopes, check_targets, note_failures
 from masscancel.models import FanOutReport, Target
 from masscancel.session import SessionPool, finish, through
 
@@ -45,11 +45,12 @@ class DeadMansSwitch:
         targets: a target, or many, of any clients; the switch makes clients of its own like them.
         timeout: how long the strategy may be silent, in seconds.
         cancel_timeout: seconds for the cancel and its proof.
-        gate: is shut when the switch fires.
+        gate: is shut when the switch fires; its orders under way are waited for.
         on_fire: is called with the report, in the switch's thread.
 
     Raises:
-        ConfigurationError: an argument can't be used.
+        ConfigurationError: an argument can't be used; on entering, a client is not entered.
+        ScopeError: on entering, a target's venue has no such scope.
 
     Example:
         >>> async with DeadMansSwitch(Target(client, "cash")) as switch:
@@ -121,6 +122,7 @@ class DeadMansSwitch:
     async def __aenter__(self) -> Self:
         if self._loop is not None or self._armed.done():
             raise ConfigurationError("a switch is entered once")
+        check_scopes(self._targets)
         self._last_beat = time.monotonic()
         self._native = [target for target in self._targets if _has_switch(target)]
         thread = threading.Thread(target=self._run, name="masscancel-switch")
@@ -243,9 +245,9 @@ class DeadMansSwitch:
 
     async def _fire(self, targets: list[Target]) -> None:
         self.fired = True
-        if self._gate is not None:
-            self._gate.shut()
-        self.report = await cancel_many(targets, confirm=True, timeout=self._cancel_timeout)
+        self.report = await cancel_many(
+            targets, confirm=True, timeout=self._cancel_timeout, gate=self._gate
+        )
         for outcome in self.report.failed:
             log.error("%s: not cancelled for certain: %s", outcome.target, outcome.error)
         if self._on_fire is not None:

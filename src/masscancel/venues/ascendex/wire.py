@@ -233,6 +233,8 @@ def decode_ack(
         said.append(_payload(_SAID, envelope, reply))
     elif not terse:
         raise ProtocolError("the reply is no acknowledgement: it has no data")
+    elif envelope.info is not None and not isinstance(envelope.info, _Info):
+        raise ProtocolError("the reply is no acknowledgement: it has a text of its own")
     infos = [part.info for part in said if isinstance(part.info, _Info)]
     refused = next((info for info in infos if info.code or info.reason), None)
     if refused or any(part.status == "Err" for part in said):
