@@ -186,7 +186,9 @@ class Confirming:
     def explained(self, order_id: str, state: OrderState, now: float) -> None:
         """What has become of an order that is listed no more. If it is open, nothing is proven."""
         if state == "open":
-            self._start_anew(now)
+            self._empty_at, self._flat = None, False
+            self._list_at = max(self._list_at, now + self._wait)
+            self._wait = min(2 * self._wait, self._longest_wait)
         else:
             self._ended.setdefault(order_id, state)
 

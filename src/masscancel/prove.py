@@ -172,6 +172,8 @@ class Prover:
         else:
             for order_id, state in states.items():
                 self._proof.explained(order_id, state, self._loop.time())
+                if state == "open":
+                    self._asked_about = ()  # it will have to be asked about again
         self._explaining = None
         self._news.set()
 
