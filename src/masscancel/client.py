@@ -388,11 +388,8 @@ class Client:
         gate: OrderGate | None = None,
         via: Via = "rest",
     ) -> Job:
-        scope = [str(word) for word in (account_category, symbol) if word not in (None, "")]
-        words = [call, *(word for word in scope if word.isprintable()), "on", self._venue.name]
-        if self.label:
-            words.append(f"[{self.label}]")
-        return Job(" ".join(words), deadline, Lanes(*lanes) if lanes else None, gate, via)
+        words = (call, account_category, symbol, self._venue.name, self.label)
+        return Job(words, deadline, Lanes(*lanes) if lanes else None, gate, via)
 
     def _check_via(self, account_category: str, via: Via) -> None:
         if via not in get_args(Via):

@@ -83,7 +83,7 @@ class Job:
     """What one public call is doing.
 
     Args:
-        what: its words for errors, such as ``cancel_all cash on ascendex [mm-1]``.
+        words: the call, the category and symbol of its scope, the venue's name, the label.
         deadline: when its time is up, in the loop's time.
         lanes: where its requests wait for their turn; ``None`` if they never queue.
         gate: what learns of each attempt to cancel.
@@ -93,7 +93,7 @@ class Job:
 
     def __init__(
         self,
-        what: str,
+        words: tuple[str, object, object, str, str],
         deadline: float,
         lanes: Lanes | None = None,
         gate: OrderGate | None = None,
@@ -101,7 +101,7 @@ class Job:
         *,
         urgent: bool = True,
     ) -> None:
-        self.what = what
+        self._words = words
         self.urgent = urgent
         self.via = via
         self.deadline = deadline
@@ -113,7 +113,7 @@ class Job:
     def within(self, deadline: float) -> "Job":
         """A part of this job, with a deadline of its own; its attempts are this job's, too."""
         part = Job(
-            self.what,
+            self._words,
             min(deadline, self.deadline),
             self.lanes,
             self.gate,
@@ -122,6 +122,14 @@ class Job:
         )
         part._whole = self  # of the same kind
         return part
+
+    @property
+    def what(self) -> str:
+        """Its words for errors, such as ``cancel_all cash BTC/USDT on ascendex [mm-1]``."""
+        call, account_category, symbol, venue, label = self._words
+        scope = [str(word) for word in (account_category, symbol) if word not in (None, "")]
+        said = [call, *(word for word in scope if word.isprintable()), "on", venue]
+        return " ".join([*said, f"[{label}]"] if label else said)
 
     def open(self, call: Call[Any], *, path: Path, fresh: bool = False) -> "_Try":
         """Begin an attempt, on a fresh connection if asked for."""

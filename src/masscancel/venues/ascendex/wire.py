@@ -242,19 +242,23 @@ def decode_ack(
     status, action, ac = (_agreed(said, name) for name in ("status", "action", "ac"))
     echoed_symbol, echoed_id = _agreed(infos, "symbol"), _agreed(infos, "id")
     timestamp: int | None = _agreed(infos, "timestamp")
-    oldest = stamp.time_ms - stamp.skew_ms
-    bare = len(said) == 1
-    for right, what in (
-        (status == "Ack" or (terse and status is None), f"status {status!r}"),
-        (action == "cancel-all" or (bare and action is None), f"action {action!r}"),
-        (ac == account_category.upper() or (terse and ac is None), f"account category {ac!r}"),
-        (echoed_symbol == symbol or (terse and echoed_symbol is None), "another symbol"),
-        (not echoed_id or echoed_id == request_id, "the id of another request"),
-        (timestamp is not None or terse, "no timestamp"),
-        (timestamp is None or timestamp >= oldest, "a timestamp before the request's"),
-    ):
-        if not right:
-            raise ProtocolError(f"the reply is no acknowledgement of this request: it has {what}")
+    wrong = ""
+    if status != "Ack" and not (terse and status is None):
+        wrong = "another status"
+    elif action != "cancel-all" and not (len(said) == 1 and action is None):
+        wrong = "another action"
+    elif ac != account_category.upper() and not (terse and ac is None):
+        wrong = "another account category"
+    elif echoed_symbol != symbol and not (terse and echoed_symbol is None):
+        wrong = "another symbol"
+    elif echoed_id and echoed_id != request_id:
+        wrong = "the id of another request"
+    elif timestamp is None and not terse:
+        wrong = "no timestamp"
+    elif timestamp is not None and timestamp < stamp.time_ms - stamp.skew_ms:
+        wrong = "a timestamp before the request's"
+    if wrong:
+        raise ProtocolError(f"the reply is no acknowledgement of this request: it has {wrong}")
     return Ack(
         account_category=account_category,
         account_id=_agreed(said, "account_id") or "",
@@ -271,10 +275,14 @@ def _agreed(parts: Sequence[_Said | _Info], name: str) -> Any:
     Raises:
         ProtocolError: they contradict each other.
     """
-    values = {value for part in parts if (value := getattr(part, name)) is not None}
-    if len(values) > 1:
-        raise ProtocolError(f"the reply contradicts itself about its {name}")
-    return values.pop() if values else None
+    agreed = None
+    for part in parts:
+        value = getattr(part, name)
+        if agreed is None:
+            agreed = value
+        elif value is not None and value != agreed:
+            raise ProtocolError(f"the reply contradicts itself about its {name}")
+    return agreed
 
 
 def decode_open_orders(
