@@ -1,4 +1,3 @@
-# a script, which prints what it does
 """A small market maker that can't leave orders behind.
 
 Run it, and end it as you like: wait, Ctrl-C (twice), ``kill``. It quotes on a simulated exchange of
@@ -33,14 +32,14 @@ SYMBOL, SECONDS = "BTC/USDT", 2.0
 async def place(
     http: aiohttp.ClientSession, credentials: Credentials, side: str, price: float
 ) -> None:
-    """Send one limit order, signed, to account group 0 of the exchange."""
+    """Send one limit order, signed, to the account's group at the exchange."""
     now = str(time.time_ns() // 1_000_000)
     digest = hmac.digest(credentials.api_secret.encode(), f"{now}+order".encode(), "sha256")
     order = {"time": int(now), "symbol": SYMBOL, "side": side, "orderType": "limit"}
     order |= {"orderPrice": f"{price:.2f}", "orderQty": "0.01"}
     headers = {"x-auth-key": credentials.api_key, "x-auth-timestamp": now}
     headers["x-auth-signature"] = b64encode(digest).decode()
-    async with http.post("/0/api/pro/v1/cash/order", json=order, headers=headers) as reply:
+    async with http.post("api/pro/v1/cash/order", json=order, headers=headers) as reply:
         if (await reply.json())["code"] != 0:
             raise RuntimeError("the order was refused")
 
@@ -62,9 +61,12 @@ async def make_market(
 
 async def trade(url: str, credentials: Credentials) -> None:
     """Make a market, protected; then ask the exchange what is left."""
-    venue = AscendEX(rest_url=url, stream_url=url.replace("http", "ws", 1), account_group=0)
+    venue = AscendEX(rest_url=url, stream_url=url.replace("http", "ws", 1))
     gate = OrderGate()
-    async with aiohttp.ClientSession(url) as http, Client(credentials, venue=venue) as client:
+    async with AsyncExitStack() as stack:
+        client = await stack.enter_async_context(Client(credentials, venue=venue))
+        root = f"{url}/{client.venue.account_group}/"  # type: ignore[attr-defined]  # AscendEX's
+        http = await stack.enter_async_context(aiohttp.ClientSession(root))
         cash = Target(client, "cash")  # every symbol of the account
         try:
             # However this block ends, all is cancelled, and proven so. If it ends not at all,

@@ -39,7 +39,6 @@ def test_it_is_short() -> None:
 @pytest.mark.asyncio
 async def test_market_maker_by_itself() -> None:
     """With an exchange of its own, ended by Ctrl-C: nothing is left."""
-    # FAILS: on Ctrl-C the listing behind the block is cancelled: see "tidy" in test_guard_signals.
     process = await start()
     await until_it_quotes(process)
     process.send_signal(signal.SIGINT)
@@ -53,7 +52,6 @@ async def test_market_maker_by_itself() -> None:
 @pytest.mark.parametrize("number", [None, signal.SIGINT, signal.SIGTERM])
 async def test_market_maker_elsewhere(number: signal.Signals | None) -> None:
     """On an exchange whose effects lag behind its acks, whatever ends it: nothing is left."""
-    # FAILS for SIGINT: as above.
     async with SimulatedExchange(effect_delay_ms=50) as exchange:
         account = exchange.add_account("key", "secret-of-the-example")
         process = await start(

@@ -237,8 +237,6 @@ async def test_a_failure_does_not_hide_a_cancellation(
     exchange: SimulatedExchange, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Cancelled while it is left, and the cancel fails: a CancelledError that tells of it."""
-    # FAILS: the ExceptionGroup takes the place of the CancelledError, so that whoever cancelled
-    # (asyncio.timeout, a TaskGroup) does not learn that it was obeyed.
     exchange.faults.add(Hold("cancel"), operation="cancel-all")
     exchange.faults.add(REFUSED, operation="cancel-all", times=None)
 
@@ -325,8 +323,6 @@ async def test_the_runner_ends_everything_while_a_block_is_left(
     exchange: SimulatedExchange,
 ) -> None:
     """A program that returns from main cancels all of its tasks: the cancel starts anew."""
-    # FAILS: asyncio.run cancels the tasks that carry the cancel out, too, and nobody starts it
-    # again: nothing reaches the exchange. The exit must try again until its own time is up.
     account = account_of(exchange)
     exchange.faults.add(Hold("cancel"), operation="cancel-all")
     left = asyncio.Event()
@@ -425,12 +421,8 @@ async def test_an_ack_is_enough_without_confirm(exchange: SimulatedExchange) -> 
         {"timeout": 0},
         {"timeout": float("inf")},
         {"timeout": "soon"},
-        # FAILS: refused only at the exit, by cancel_many: nothing is sent, and what ended the block
-        # is replaced by a ConfigurationError.
         {"timeout": 0.25},
-        # FAILS: TypeError.
         {"signals": signal.SIGINT},
-        # FAILS: OSError at entry, which leaves SIGINT taken over for good.
         {"signals": (signal.SIGINT, signal.SIGKILL)},
     ],
 )
@@ -441,7 +433,6 @@ def test_arguments_are_checked_at_once(options: dict[str, Any]) -> None:
         cancel_on_exit(Target(client, "account"), **options)
 
 
-# FAILS: None is a TypeError.
 @pytest.mark.parametrize("targets", [[], ["cash"], "cash", None])
 def test_targets_are_checked_at_once(targets: Any) -> None:
     """There must be something to cancel."""
@@ -459,7 +450,6 @@ async def test_a_guard_guards_one_block(exchange: SimulatedExchange) -> None:
                 async with guard:
                     pytest.fail("entered twice")
         assert exchange.open_orders(account, "cash") == []
-        # FAILS: it can be, with the first block's interruptions, which are uncancelled once more.
         with pytest.raises(ConfigurationError):
             async with guard:
                 pytest.fail("entered twice")
@@ -551,7 +541,6 @@ async def test_a_signal_leaves_other_blocks_alone(
     exchange: SimulatedExchange, calls: list[int]
 ) -> None:
     """A block whose guard was not asked to take the signal over is not ended by it."""
-    # FAILS: a signal that any guard takes over ends the blocks of all.
     done = asyncio.Event()
 
     async def guarded() -> str:
@@ -577,7 +566,6 @@ async def test_a_block_that_begins_after_the_signal_ends_too(
     exchange: SimulatedExchange, calls: list[int]
 ) -> None:
     """A signal is not kept waiting by a block that began while another was being left."""
-    # FAILS: nobody interrupts the new block, and the signal waits until that ends by itself.
     exchange.faults.add(Hold("cancel"), operation="cancel-all")
     options: dict[str, Any] = {"confirm": False, "signals": (signal.SIGUSR1,)}
     inside = asyncio.Event()
@@ -608,8 +596,6 @@ async def test_the_last_block_may_be_in_another_thread(
     exchange: SimulatedExchange, calls: list[int]
 ) -> None:
     """The main thread's handlers come back, whichever block is the last to be left."""
-    # FAILS: the other thread tries to put them back, which raises ValueError there, in place of
-    # what ended its block, and leaves them taken over for good.
     account = account_of(exchange)
     mine = signal.getsignal(signal.SIGUSR1)
     inside, leave = asyncio.Event(), asyncio.Event()
@@ -637,7 +623,6 @@ async def test_a_handler_set_inside_the_block_stays(
     exchange: SimulatedExchange, calls: list[int]
 ) -> None:
     """Only our own handler is taken away: the strategy's newer one is not overwritten."""
-    # FAILS: the handler of before the block is put back, whatever is there now.
 
     def newer(*_: object) -> None:
         """Do nothing, in a way that can be told from other handlers."""
@@ -654,7 +639,6 @@ async def test_an_ignored_signal_stays_ignored(
     exchange: SimulatedExchange, calls: list[int]
 ) -> None:
     """As after ``nohup`` or in the background of a shell: the block goes on."""
-    # FAILS: the block is cancelled, and the program ends with a CancelledError.
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     async with desk(exchange) as (_, client):
         target = Target(client, "cash")
@@ -670,8 +654,6 @@ async def test_a_signal_while_leaving_starts_nothing_anew(
     exchange: SimulatedExchange, calls: list[int]
 ) -> None:
     """The cancel that is under way keeps its time limit."""
-    # FAILS: another cancel is started, with a whole time limit of its own from the signal on, and
-    # waited for: the exit takes up to twice as long as promised.
     exchange.faults.add(Hold("cancel"), operation="cancel-all", times=None)
 
     async def guarded() -> None:
@@ -697,7 +679,6 @@ async def test_a_signal_while_leaving_does_not_become_a_cancellation(
     exchange: SimulatedExchange, calls: list[int]
 ) -> None:
     """The block had returned, and nobody else cancelled the task: only the handler is called."""
-    # FAILS: our own cancellation comes out of the block as a CancelledError that nobody asked for.
     exchange.faults.add(Hold("cancel"), operation="cancel-all")
 
     async def guarded() -> str:

@@ -142,20 +142,12 @@ async def test_signals_in_a_row(runner: str) -> None:
 @pytest.mark.parametrize(
     ("mode", "number"),
     [
-        # FAILS: "handled", then a CancelledError (status 1), where it would have ended well (0).
         ("handler", TERM),
-        # FAILS: likewise, and the handler is called twice: at once, since the loop's wakeup
-        # descriptor goes round the handler that we set, and again by raise_signal.
         ("loop-handler", TERM),
         ("exit-handler", TERM),
-        # FAILS: the block has seen to its cancellation and returned, but the signal is delivered
-        # once more, and cancels main a second time: -2 instead of 0.
         ("graceful", INT),
         ("graceful", TERM),
-        # FAILS: asyncio.run's handler, called again, cancels main a second time: what tidies up
-        # behind the block is cut off at its first await.
         ("tidy", INT),
-        # FAILS: main returns, asyncio.run cancels the cancel, and nothing is sent at all.
         ("orphan", TERM),
     ],
 )
@@ -172,7 +164,6 @@ async def test_handlers_of_ones_own(mode: str, number: signal.Signals) -> None:
 @pytest.mark.asyncio
 async def test_a_failed_cancel_is_told_before_the_end() -> None:
     """Whatever ends the process, what could not be cancelled is on stderr."""
-    # FAILS for SIGTERM: the signal is delivered, and kills, before the failures are logged.
     cases: list[Case] = [(runner, "refused", (TERM,)) for runner in RUNNERS]
     cases += [("asyncio", "refused", (INT,)), ("loop", "refused", (INT,))]
     for case, ended in zip(cases, await run_all(*cases, bare=False), strict=True):
@@ -184,8 +175,6 @@ async def test_a_failed_cancel_is_told_before_the_end() -> None:
 @pytest.mark.asyncio
 async def test_a_block_that_ignores_its_cancellation() -> None:
     """The cancel leaves all the same, and when the time is up, the signal has its way."""
-    # FAILS: the signal waits for the end of the block, which never comes; the orders are gone, but
-    # only a SIGKILL ends the process, which SIGTERM would have ended without the guard.
     for ended in await asyncio.gather(*(run(each, "deaf", TERM, patience=4.0) for each in RUNNERS)):
         assert (ended.left, ended.cancelled) == (0, 2)
         assert ended.status == -TERM

@@ -327,7 +327,6 @@ async def test_status_that_cannot_be_read_is_no_obstacle(exchange: SimulatedExch
 
 async def test_status_that_hangs_does_not_hold_up_a_sweep(exchange: SimulatedExchange) -> None:
     """While it is asked how orders ended, an order that shows is swept all the same."""
-    # FAILS: `prove` awaits `_explain` for up to a third of the time, and takes no news meanwhile.
     account = account_of(exchange)
     exchange.faults.add(EffectDelay(HELD), operation="cancel-all")
     exchange.faults.add(Hang(), operation="order-status", times=None)

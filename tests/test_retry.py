@@ -159,6 +159,18 @@ def test_no_retry_follows_a_failure_in_the_last_moments() -> None:
     assert not decisions.due(4.999)
 
 
+def test_a_retry_follows_as_long_as_base_is_left() -> None:
+    """Exactly `base` is enough; and so close to the end, the wait is drawn from what is left."""
+    policy = RetryPolicy(base=0.25, early_window=0.0)
+    decisions = make(policy=policy, deadline=1.0)
+    for now in (0.0, 0.0, 0.0, 0.75):
+        assert decisions.due(max(now, decisions.next_send))
+        if now < 0.75:
+            assert decisions.again(NotSent("x"), 0.0)
+    assert decisions.again(NotSent("x"), 0.75)
+    assert decisions.next_send == pytest.approx(0.75 + 0.5 * 0.25)
+
+
 def test_nothing_leaves_before_it_is_due() -> None:
     """Not early, and once per decision."""
     decisions = make()
@@ -198,12 +210,12 @@ def test_retry_after_zero_is_no_reason_to_skip_the_jitter() -> None:
     assert decisions.next_send == pytest.approx(0.25)
 
 
-@pytest.mark.parametrize("asked", [5.0, 60.0, 999_999_999.0])
+@pytest.mark.parametrize("asked", [4.9, 5.0, 60.0, 999_999_999.0])
 def test_retry_after_beyond_the_deadline_ends_the_call_at_once(asked: float) -> None:
     """Waiting would not help, and asking sooner would be rude."""
     decisions = make(deadline=5.0)
     assert decisions.due(0.0)
-    assert not decisions.again(RateLimited(1, retry_after=asked), 0.1)
+    assert not decisions.again(RateLimited(1, retry_after=asked), 5.0 - 4.9)
     assert not decisions.due(4.99)
 
 
@@ -238,6 +250,25 @@ def test_as_many_stamp_refusals_as_the_policy_allows() -> None:
         assert decisions.due(now)
         answers.append(decisions.again(StampRefused(1), now + 0.1))
     assert answers == [True, True, True, False]
+
+
+def test_as_many_stamp_refusals_as_the_call_allows() -> None:
+    """In place of the policy's: a key's nonces may be used up by others, again and again."""
+    decisions = Retry(
+        POLICY, RetryBudget(), started=0.0, deadline=5.0, urgent=True, stamp_refusals=2
+    )
+    answers = []
+    for now in (0.0, 0.2, 0.4):
+        assert decisions.due(now)
+        answers.append(decisions.again(StampRefused(1), now + 0.1))
+    assert answers == [True, True, False]
+
+
+def test_a_call_may_be_repeated_unless_it_is_said_that_it_may_not() -> None:
+    """As cancel-all and listings may."""
+    decisions = Retry(POLICY, RetryBudget(), started=0.0, deadline=5.0, urgent=True)
+    assert decisions.due(0.0)
+    assert decisions.again(OutcomeUnknown("x"), 0.1)
 
 
 # Patience
@@ -315,6 +346,29 @@ def test_the_budget_starts_full_and_fills_at_its_rate() -> None:
     waits = [budget.take(0.0, urgent=True) for _ in range(8)]
     assert waits == [0.0, 0.0, 0.0, 0.0, 0.5, 1.0, 1.5, 2.0]
     assert budget.take(2.0, urgent=True) == pytest.approx(0.5)
+
+
+def test_the_usual_budget() -> None:
+    """128 at once, then 64 a second."""
+    budget = RetryBudget()
+    waits = [budget.take(0.0, urgent=True) for _ in range(130)]
+    assert waits == [0.0] * 128 + [1 / 64, 2 / 64]
+
+
+def test_a_token_that_would_come_just_too_late_is_not_taken() -> None:
+    """Nothing may leave at the deadline itself; whoever comes next does not pay for it."""
+    budget = RetryBudget(capacity=1, rate=2)
+    assert budget.take(0.0, urgent=True) == 0.0
+    assert budget.take(0.0, urgent=True, latest=0.5) is None
+    assert budget.take(0.0, urgent=True, latest=0.51) == 0.5
+
+
+def test_a_call_that_never_began_has_no_token_to_give_back() -> None:
+    """Its first send would have been free."""
+    budget = RetryBudget(capacity=2, rate=1)
+    assert [budget.take(0.0, urgent=True) for _ in range(2)] == [0.0, 0.0]
+    make(budget=budget).done()
+    assert budget.take(0.0, urgent=True) == 1.0
 
 
 def test_an_idle_budget_holds_no_more_than_its_capacity() -> None:

@@ -781,8 +781,6 @@ async def test_next_request_never_leaves_on_a_socket_to_be_replaced(
     exchange: SimulatedExchange,
 ) -> None:
     """Given up and asked again in the same moment: the second one waits for the new socket."""
-    # FAILS: `_break` leaves `ready` set until the keeper has had its turn, so that the second is
-    # said on the old socket, where the first one's Ack without an id would be taken for its own.
     exchange.faults.add(LateAck("late"), operation="cancel-all")
     async with stream_of(exchange) as (_, client):
         first = cancel(client)

@@ -145,8 +145,6 @@ async def test_disarmed_without_waiting(exchange: SimulatedExchange) -> None:
 @pytest.mark.asyncio
 async def test_giving_up_on_a_disarm(exchange: SimulatedExchange) -> None:
     """Whoever waits for the disarming may be cancelled: the switch ends in order all the same."""
-    # FAILS: the cancellation reaches the Future that the thread will set: leaving the block raises
-    # CancelledError at once, and the thread dies of InvalidStateError.
     del exchange
     async with bitmex() as (venue, account, client):
         async with DeadMansSwitch(Target(client, "account"), timeout=5) as switch:
@@ -275,8 +273,6 @@ async def test_a_failure_is_noted_on_what_ended_the_block(
 @pytest.mark.asyncio
 async def test_on_fire_may_fail(caplog: pytest.LogCaptureFixture) -> None:
     """An exception of the callback is told, and does not keep the venue's own switch armed."""
-    # FAILS: the thread ends at once; the venue's own switch stays armed, and would cancel the
-    # orders of the next session.
 
     def on_fire(_: FanOutReport) -> None:
         raise LookupError("the callback's own")
@@ -310,8 +306,6 @@ async def test_within_cancel_on_exit(exchange: SimulatedExchange) -> None:
         {"timeout": 0},
         {"timeout": "soon"},
         {"cancel_timeout": -1},
-        # FAILS: it is refused by cancel_many when the switch fires: nothing is sent, and all that
-        # tells of it is a traceback in the log.
         {"cancel_timeout": 0.25},
     ],
 )
@@ -342,8 +336,6 @@ async def test_entered_once(exchange: SimulatedExchange) -> None:
 @pytest.mark.asyncio
 async def test_it_trusts_whom_the_client_trusts() -> None:
     """The settings of the client's pool, such as a private authority, are the switch's, too."""
-    # FAILS: the switch's own pool is made with the defaults, so that no certificate of a private
-    # authority is accepted, and nothing is sent when it fires.
     authority = trustme.CA()
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     authority.issue_cert("127.0.0.1").configure_cert(context)
@@ -470,7 +462,6 @@ async def test_a_wrong_key_is_told_on_entry() -> None:
 @pytest.mark.asyncio
 async def test_nothing_stays_armed_when_entry_fails() -> None:
     """Of two accounts, the second has a wrong key: the first one's switch is off again."""
-    # FAILS: it stays armed, and the venue cancels that account's orders after the timeout.
     async with bitmex() as (venue, account, good):
         async with bitmex(1, venue, secret=SECRETS[0]) as (_, _, bad):
             with pytest.raises(AuthenticationError):
@@ -484,8 +475,6 @@ async def test_nothing_stays_armed_when_entry_fails() -> None:
 @pytest.mark.asyncio
 async def test_cancelled_on_entry(caplog: pytest.LogCaptureFixture) -> None:
     """Cancelled while the venue's switch is being armed: it is switched off again, and no fuss."""
-    # FAILS: the cancellation reaches the Future that the thread sets when it is armed; the thread
-    # dies of InvalidStateError, and the venue's switch stays armed.
     async with bitmex() as (venue, account, client):
         venue.faults.add(Hold("arm"), operation="switch")
         task = asyncio.create_task(
@@ -509,7 +498,6 @@ async def test_cancelled_on_entry(caplog: pytest.LogCaptureFixture) -> None:
 @pytest.mark.asyncio
 async def test_a_renewal_that_hangs_does_not_hold_it_up() -> None:
     """It fires while the venue does not answer a renewal."""
-    # FAILS: the renewal is awaited, for as long as the switch's timeout, before anything else.
     async with bitmex() as (venue, _, client):
         switch = DeadMansSwitch(Target(client, "account"), timeout=2, cancel_timeout=1)
         async with switch:

@@ -15,6 +15,7 @@ import json
 import re
 import string
 from decimal import Decimal
+from email.utils import formatdate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -679,6 +680,28 @@ def test_what_is_no_acknowledgement_is_refused(body: object) -> None:
     assert str(error).isprintable()
 
 
+WHY_NOT: list[tuple[str, object, str]] = [
+    ("cash", {"code": 0}, "it has no data"),
+    ("futures", {"code": 0, "info": "In its own words."}, "it has a text of its own"),
+    ("cash", acknowledgement(status="DONE"), "it has another status"),
+    ("cash", acknowledgement(action="place"), "it has another action"),
+    ("cash", acknowledgement(ac="MARGIN"), "it has another account category"),
+    ("cash", acknowledgement(info_symbol="ETH/USDT"), "it has another symbol"),
+    ("cash", acknowledgement(info_id="another"), "it has the id of another request"),
+    ("cash", acknowledgement(info_timestamp=...), "it has no timestamp"),
+    ("cash", acknowledgement(info_timestamp=1), "it has a timestamp before the request's"),
+    ("cash", acknowledgement() | {"ac": "MARGIN"}, "contradicts itself about its ac"),
+]
+
+
+@pytest.mark.parametrize(("category", "body", "why"), WHY_NOT, ids=[row[2] for row in WHY_NOT])
+def test_why_it_is_no_acknowledgement(category: str, body: object, why: str) -> None:
+    """The error says what is wrong with it, for whoever has to find out."""
+    error = decoded(cancel(category), body)
+    assert type(error) is ProtocolError
+    assert error.message.endswith(why)
+
+
 @pytest.mark.parametrize("symbol", ["BTC/USDT", "ETH/USDT"])
 @pytest.mark.parametrize("echoed", ["", "BTC/USDT", "ETH/USDT", "btc/usdt", "BTC/USDT "])
 def test_the_symbol_that_was_asked_for_and_no_other(symbol: str, echoed: str) -> None:
@@ -882,6 +905,16 @@ def test_the_documents_own_errors(
     assert message in str(error)
 
 
+def test_what_a_refusal_says_in_its_info_is_kept() -> None:
+    """Where the top says no more than that it is one; and nothing is made up."""
+    info = {"code": 300020, "reason": "TRADING_RESTRICTED", "message": "In its own words."}
+    error = decoded(cancel(), {"code": 0, "status": "Err", "info": info})
+    assert type(error) is PermissionDenied
+    assert (error.code, error.reason, error.message) == tuple(info.values())
+    error = decoded(cancel(), {"code": 0, "status": "Err"})
+    assert (error.code, error.reason, error.message) == (None, "", "")
+
+
 PAGE = b"<html><head><title>502 Bad Gateway</title></head><body>cloudflare</body></html>"
 
 
@@ -921,6 +954,32 @@ def test_a_rate_limit_says_how_long_to_wait() -> None:
         with pytest.raises(RateLimited) as caught:
             cancel().decode(reply(body, 429, Retry_After="3"), STAMP)
         assert caught.value.retry_after == 3.0
+
+
+@pytest.mark.parametrize("body", [PAGE, {"code": 200002}, {"code": 0, "data": {}}])
+def test_a_rate_limit_may_name_the_time_to_come_back(body: object) -> None:
+    """By the venue's clock, not by this machine's, whatever was asked."""
+    until = formatdate(NOW / 1000 + 7, usegmt=True)
+    for call in (
+        cancel(),
+        list_orders(),
+        only_call(VENUE.order_states("cash", orders("a1"))),
+        only_call(VENUE.prepare()),
+    ):
+        with pytest.raises(RateLimited) as caught:
+            call.decode(reply(body, 429, Retry_After=until), STAMP)
+        assert caught.value.retry_after == 7.0
+    with pytest.raises(RateLimited):
+        VENUE.probe(VENUE.rest_url).decode(reply(body, 429, Retry_After=until))
+
+
+def test_a_rate_limit_inside_of_a_reply_may_name_it_too() -> None:
+    """Its code stands in the info of the data."""
+    body = acknowledgement(status="Err", info={"code": 200002})
+    until = formatdate(NOW / 1000 + 7, usegmt=True)
+    with pytest.raises(RateLimited) as caught:
+        cancel().decode(reply(body, Retry_After=until), STAMP)
+    assert caught.value.retry_after == 7.0
 
 
 # The decoder, against anything
@@ -1159,7 +1218,16 @@ def test_a_listing_of_one_symbol_holds_no_other() -> None:
     """A venue that ignored the filter answered another question."""
     body = listing({}, {"symbol": "ETH/USDT"})
     assert len(decoded(list_orders(), body)) == 2
-    assert type(decoded(list_orders("cash", "BTC/USDT"), body)) is ProtocolError
+    error = decoded(list_orders("cash", "BTC/USDT"), body)
+    assert type(error) is ProtocolError
+    assert error.message == "the reply lists other symbols than 'BTC/USDT'"
+
+
+def test_a_listing_of_another_category_says_so() -> None:
+    """It answers another question."""
+    error = decoded(list_orders(), listing(ac="MARGIN"))
+    assert type(error) is ProtocolError
+    assert error.message == "the reply lists the account category 'MARGIN'"
 
 
 @pytest.mark.parametrize("code", [200001, 200015, 510001, 999999])

@@ -91,7 +91,6 @@ BAD_CATEGORIES = ("", "nonsense", "CASH", None, 7)
 
 #: How far from its beginning a venue's refusal has the key in it: two are so that what is cut to
 #: the length of a message is cut within the key.
-# FAILS: the core shortens what a venue says before it takes the secrets out.
 ECHOES = {"echo": 0, "cut echo": 285, "cut code": 278}
 
 every_market = pytest.mark.parametrize("market", MARKETS, ids=str)
@@ -454,7 +453,6 @@ async def test_a_side_question_does_not_hold_the_ack_up(market: Market) -> None:
     """An Ack that has come is not lost, and not kept back, where the check of a symbol hangs."""
     async with desk_of(market, empty=True) as desk:
         desk.exchange.faults.add(Hang(), operation=market.asks_after_ack, times=None)
-        # FAILS: a call has no time limit of its own in the core, so the Ack waits for the deadline.
         async with asyncio.timeout(3):
             ack = await desk.client.cancel_all(market.category, market.symbols[0], timeout=30)
         assert ack.symbol == market.symbols[0]

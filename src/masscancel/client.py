@@ -2,10 +2,10 @@
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from functools import partial
 from types import TracebackType
-from typing import Self, TypeVar, get_args
+from typing import Any, Self, TypeVar, get_args
 
 from msgspec.structs import replace
 
@@ -62,8 +62,17 @@ class Client:
         retry: RetryPolicy | None = None,
         entry_timeout: float = 10.0,
     ) -> None:
-        if not isinstance(credentials, Credentials):
-            raise ConfigurationError("credentials must be Credentials")
+        for name, value, kind in (
+            ("credentials", credentials, Credentials),
+            ("pool", pool, SessionPool | None),
+            ("retry", retry, RetryPolicy | None),
+        ):
+            if not isinstance(value, kind):
+                raise ConfigurationError(f"{name} can't be {type(value).__name__}")
+        if not hasattr(venue, "abilities"):
+            raise ConfigurationError("venue must be a venue, such as those in masscancel.venues")
+        if isinstance(categories, str) or isinstance(watch, str):
+            raise ConfigurationError('categories and watch are several: write ("cash",)')
         self._credentials = credentials
         self._venue = venue
         self._explicit = categories is not None
@@ -75,6 +84,7 @@ class Client:
         self._owns_pool = pool is None
         self._entered = False
         self._streams: Streams | None = None
+        self._holders: dict[object, Callable[[], Coroutine[Any, Any, None]]] = {}
 
     def __repr__(self) -> str:
         return f"Client({self._venue.name}, label={self.label!r})"
@@ -100,7 +110,7 @@ class Client:
         self._streams = Streams(self._credentials, self._venue, self._pool)
         try:
             if not self._venue.ready():
-                job = self._job("enter", None, None, self._deadline(self._entry_timeout))
+                job = self._job("account info", None, None, self._deadline(self._entry_timeout))
                 self._venue = await self._run(self._venue.prepare(), job)
                 self._streams = Streams(self._credentials, self._venue, self._pool)
             for origin in self._origins():
@@ -117,6 +127,9 @@ class Client:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        # Guards whose block has not ended in time for this do their work now.
+        for finish in [*self._holders.values()]:
+            await through(finish())
         self._entered = False
         await through(self._close())
 
@@ -127,6 +140,17 @@ class Client:
         finally:
             if self._owns_pool:
                 await self._pool.close()
+
+    def hold(self, holder: object, finish: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Have something done before the client closes, unless :meth:`let_go` comes first.
+
+        :class:`~masscancel.cancel_on_exit` does this by itself: its block may be in another task.
+        """
+        self._holders[holder] = finish
+
+    def let_go(self, holder: object) -> None:
+        """What was to be done has been done."""
+        self._holders.pop(holder, None)
 
     @property
     def pool(self) -> SessionPool:
@@ -175,7 +199,8 @@ class Client:
             via: ``"rest"``; ``"stream"``, on the account's websocket, which is opened if need be;
                 or ``"both"`` at once, where the first valid Ack wins and another REST attempt
                 follows soon if there is none.
-            gate: is shut before anything is sent, and stays so until every attempt is resolved.
+            gate: is shut at once, even if the scope then proves wrong, and stays so until every
+                attempt is resolved.
 
         Raises:
             ScopeError: the venue has no such scope; nothing was sent.

@@ -24,9 +24,10 @@ __all__ = ["Confirming", "Do", "Step"]
 
 #: How long orders may stay listed after a sweep before it is repeated, in seconds.
 SWEEP_AGAIN: Final = 0.5
-#: What is kept for the last listing, beside twice the longest one so far, in seconds ...
+#: What is kept at the end, in seconds, beside the time of the longest sweep and listing so far, or
+#: twice that of the listing ...
 LAST_LISTING: Final = 0.05
-#: ... which counts up to this share of the whole time.
+#: ... up to this share of the whole time.
 LAST_SHARE: Final = 1 / 4
 #: The wait before an unfinished scope is listed again, in seconds: it doubles up to the second.
 LIST_AGAIN: Final = (0.05, 0.8)
@@ -66,12 +67,15 @@ class Confirming:
         self._settle = settle
         self._deadline = deadline
         self._longest_listing = 0.0
+        self._longest_sweep = 0.0
         self._started: float | None = None
+        self._list_tried = False
         self._last_listed = False
         self._sweep_due = True
         self._swept = False
         self._sweep_failed = False
         self._sweep_again_at = float("-inf")
+        self._sweep_began = float("-inf")
         self._sweep_wait = LIST_AGAIN[0]
         self._under_way = False
         self._list_at = float("-inf")
@@ -94,11 +98,12 @@ class Confirming:
         if self._flat and not self._sweep_due:
             return Step(Do.DONE, now)
         close = self._close(now)
-        if now >= close:
+        if self.is_closing(now):
             if self._last_listed and now < self._list_at:
                 return Step(Do.WAIT, min(self._list_at, self._deadline))
             return Step(Do.LIST, now)
-        wanted = self._sweep_due or self.residual or self._sweep_failed
+        # What is open is listed again before it is swept again, however slow the venue is.
+        wanted = self._sweep_due or (self._list_tried and (self.residual or self._sweep_failed))
         again = self._sweep_again_at if wanted else close
         if now >= again:
             return Step(Do.SWEEP, now)
@@ -106,19 +111,28 @@ class Confirming:
             return Step(Do.LIST, now)
         return Step(Do.WAIT, min(self._list_at, again, close))
 
+    def is_closing(self, now: float) -> bool:
+        """Whether only the last listing is left to do."""
+        return now >= self._close(now)
+
     def sweeping(self, now: float) -> None:
         """A cancel-all of the scope is being sent."""
         self._swept = True
         self._sweep_due = False
         self._sweep_failed = False
+        self._sweep_began = now
         self._sweep_again_at = now + SWEEP_AGAIN
+        self._list_tried = False
         self._covered = set(self._seen)
         self.listed_since_sweep = False
         self._start_anew(now)
 
-    def swept(self) -> None:
+    def swept(self, now: float) -> None:
         """It was acknowledged."""
+        self._longest_sweep = max(self._longest_sweep, now - self._sweep_began)
         self._sweep_wait = LIST_AGAIN[0]
+        if not self._sweep_due:
+            self._sweep_again_at = max(self._sweep_again_at, now + SWEEP_AGAIN)
 
     def sweep_failed(self, now: float, wait: float = 0.0) -> None:
         """It was not acknowledged: it is repeated, not before ``wait`` seconds, unless flat."""
@@ -226,9 +240,12 @@ class Confirming:
         if self._started is None:
             self._started = now
         share = LAST_SHARE * (self._deadline - self._started)
-        return self._deadline - LAST_LISTING - min(2 * self._longest_listing, share)
+        listing = min(2 * self._longest_listing, share)
+        sweep_and_listing = self._longest_sweep + self._longest_listing
+        return self._deadline - LAST_LISTING - max(listing, sweep_and_listing)
 
     def _note_listing(self, began: float, ended: float) -> None:
+        self._list_tried = True
         self._last_listed = began >= self._close(began)
         self._longest_listing = max(self._longest_listing, ended - began)
 

@@ -248,7 +248,7 @@ class Driver:
                     if not again and not race.running:
                         return _verdict(errors)
             if race.running or not errors:
-                errors.append(_out_of_time(call, race.running))
+                errors.append(_out_of_time(call, race.running, errors))
             return _verdict(errors)
         finally:
             retry.done()
@@ -491,10 +491,13 @@ def _scrub(error: MassCancelError, credentials: Credentials, request: Request | 
     error.with_traceback(None)
 
 
-def _out_of_time(call: Call[Any], running: Iterable[_Try]) -> MassCancelError:
+def _out_of_time(
+    call: Call[Any], running: Iterable[_Try], errors: Sequence[MassCancelError]
+) -> MassCancelError:
     attempts = list(running)
     if any(attempt.reached for attempt in attempts):
-        return UnansweredInTime(f"no answer from {call.origin} within the time")
+        said = f"; before, {errors[-1].args[0]}" if errors else ""
+        return UnansweredInTime(f"no answer from {call.origin} within the time{said}")
     if attempts:
         return NotSentInTime(f"no connection to {call.origin} within the time")
     return DeadlineExceeded("the time was up before anything could be sent")

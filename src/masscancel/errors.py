@@ -162,6 +162,8 @@ class VenueError(MassCancelError):
             said = f"{said}: {_short(self.message)}" if said else _short(self.message)
         if self.http_status is not None and self.http_status != 200:  # noqa: PLR2004  # HTTP's own
             said = f"{said} (HTTP {self.http_status})" if said else f"HTTP {self.http_status}"
+        if self.retry_after is not None:
+            said = f"{said}, and asks to wait {self.retry_after:g} s"
         return said or "refused"
 
 

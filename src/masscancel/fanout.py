@@ -40,7 +40,7 @@ async def cancel_many(
         settle: the time between the two listings of such a proof, in seconds.
         gate: is shut before anything is sent, and stays so until every attempt is resolved.
         on_outcome: a plain function that is called with each outcome as it ends. What it raises
-            ends the fan-out and reaches you.
+            first reaches you when every target has its outcome.
 
     Returns:
         The outcomes in the order of the targets. ``raise_for_failures()`` raises an
@@ -51,11 +51,17 @@ async def cancel_many(
     """
     fan_out = _FanOut(targets, concurrency, timeout, confirm, settle, gate)
     outcomes: dict[int, Outcome] = {}
+    broken: Exception | None = None
     async with fan_out.running():
         async for index, outcome in fan_out:
             outcomes[index] = outcome
-            if on_outcome is not None:
-                on_outcome(outcome)
+            try:
+                if on_outcome is not None:
+                    on_outcome(outcome)
+            except Exception as error:  # noqa: BLE001  # first the cancels, then the callback's bug
+                broken = broken or error
+    if broken is not None:
+        raise broken
     return FanOutReport(tuple(outcomes[index] for index in sorted(outcomes)), fan_out.elapsed())
 
 

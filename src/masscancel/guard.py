@@ -42,7 +42,8 @@ class cancel_on_exit:  # noqa: N801  # reads as what it does: async with cancel_
     be taken over in the main thread only; elsewhere, all else holds.
 
     Args:
-        targets: a target, or many, of any clients; they must stay entered until the block is left.
+        targets: a target, or many, of any clients. If a client is left before the block, since that
+            is in another task, the cancel goes out and is proven before the client closes.
         confirm: whether to prove each target flat; otherwise an Ack is enough.
         timeout: seconds for the cancel, from the end of the block.
         gate: is shut before anything is sent.
@@ -78,6 +79,7 @@ class cancel_on_exit:  # noqa: N801  # reads as what it does: async with cancel_
         self._first_cancel: asyncio.Task[FanOutReport] | None = None
         self._last_resort: asyncio.Task[None] | None = None
         self._interruptions = 0
+        self._early: asyncio.Task[tuple[FanOutReport, bool]] | None = None
         self.report: FanOutReport | None = None
 
     async def __aenter__(self) -> Self:
@@ -86,6 +88,8 @@ class cancel_on_exit:  # noqa: N801  # reads as what it does: async with cancel_
             raise ConfigurationError("cancel_on_exit guards one block, in a task")
         check_scopes(self._targets)
         self._inside = True
+        for client in self._clients():
+            client.hold(self, self._finish_early)
         SIGNALS.add(self, self._signals)
         return self
 
@@ -103,12 +107,18 @@ class cancel_on_exit:  # noqa: N801  # reads as what it does: async with cancel_
         if self._gate is not None:
             self._gate.shut()
         try:
-            self.report, cancelled = await self._cancel()
+            if self._early is not None:  # a client has been left already
+                await asyncio.wait((self._early,))
+                self.report, cancelled = self._early.result()
+            else:
+                self.report, cancelled = await self._cancel()
             for outcome in self.report.failed:
                 log.error("%s: not cancelled for certain: %s", outcome.target, outcome.error)
         finally:
             for _ in range(self._interruptions):
                 self._task.uncancel()
+            for client in self._clients():
+                client.let_go(self)
             SIGNALS.remove(self)
         onto = None if ours else exc
         if onto is None and cancelled:
@@ -121,6 +131,17 @@ class cancel_on_exit:  # noqa: N801  # reads as what it does: async with cancel_
                 raise onto
         # A cancellation by a signal has had its way when whoever handles the signal has been told.
         return ours
+
+    def _clients(self) -> set[Client]:
+        return {t.client for t in self._targets if isinstance(t.client, Client)}
+
+    async def _finish_early(self) -> None:
+        """A client is being left while the block, in another task, is not: cancel now or never."""
+        if self._gate is not None:
+            self._gate.shut()
+        if self._early is None:
+            self._early = asyncio.create_task(self._cancel())
+        await asyncio.wait((self._early,))
 
     def alert(self) -> None:
         """A signal has come: shut the gate, and let a first cancel leave."""

@@ -143,12 +143,14 @@ class Prover:
             self._note(error)
             self._may_have_swept |= error.may_have_executed
         else:
-            self._proof.swept()
+            self._proof.swept(self._loop.time())
             self._may_have_swept = True
 
     async def _list(self, now: float) -> None:
         try:
-            orders = await self._list_once(self._part(now))
+            orders = await self._list_once(
+                self._job if self._proof.is_closing(now) else self._part(now)
+            )
         except MassCancelError as error:
             self._proof.unreadable(now, self._loop.time())
             self._note(error)
@@ -169,13 +171,16 @@ class Prover:
             states = await self._find_states(gone, self._job.within(now + min(EXPLAIN, left / 3)))
         except MassCancelError as error:
             self._note(error)
+        except Exception:  # it is not what matters here: the proof goes on
+            log.exception("how orders ended could not be found out")
         else:
             for order_id, state in states.items():
                 self._proof.explained(order_id, state, self._loop.time())
                 if state == "open":
                     self._asked_about = ()  # it will have to be asked about again
-        self._explaining = None
-        self._news.set()
+        finally:
+            self._explaining = None
+            self._news.set()
 
     def _note(self, error: MassCancelError) -> None:
         self._last_error = error
@@ -208,7 +213,8 @@ class Prover:
         proof = self._proof
         error: MassCancelError
         if not proof.listed_since_sweep:
-            error = Unproven("the time was up, and the open orders could not be listed")
+            why = f" ({self._last_error.message})" if self._last_error is not None else ""
+            error = Unproven(f"the time was up, and the open orders could not be listed{why}")
         elif proof.residual:
             count = len(proof.residual)
             error = NotFlat(

@@ -18,4 +18,7 @@ def main() -> int:
         line = f"masscancel: the command line needs {missing}: pip install 'masscancel[cli]'"
         print(line, file=sys.stderr)  # noqa: T201  # this is a command
         return 1
+    except KeyboardInterrupt:
+        print("interrupted; nothing was sent", file=sys.stderr)  # noqa: T201  # this is a command
+        return 130
     return run(sys.argv[1:])

@@ -10,7 +10,14 @@ from typing import Any, Final
 import msgspec
 
 from masscancel.credentials import Credentials
-from masscancel.errors import AuthenticationError, ProtocolError, VenueError
+from masscancel.errors import (
+    AuthenticationError,
+    ProtocolError,
+    RateLimited,
+    StampRefused,
+    VenueError,
+    VenueUnavailable,
+)
 from masscancel.models import Ack, OrderUpdate
 from masscancel.venue import (
     Answered,
@@ -171,7 +178,9 @@ def _parse(message: bytes) -> StreamEvent | None:
     if kind == "auth":
         # Only the login is answered so: whatever the code, it was not accepted.
         text = wire.err or wire.reason or ""
-        refused = (error_kind(wire.code) or AuthenticationError)(wire.code, "", text)
+        meaning = error_kind(wire.code)
+        passing = meaning in (StampRefused, RateLimited, VenueUnavailable)
+        refused = (meaning if meaning and passing else AuthenticationError)(wire.code, "", text)
         return LoggedIn(None if wire.code == 0 else refused)
     if kind == "sub":
         return Subscribed(_category_of_channel(wire.ch or ""), _error(wire, _Info()))
