@@ -536,3 +536,28 @@ def test_flags_are_plain() -> None:
     assert begun.listed_since_sweep is True
     begun.missed(0.1)
     assert begun.streamed is False
+
+
+@pytest.mark.parametrize("delay", [0.1, 0.3, 0.5, 1.0])
+@pytest.mark.parametrize("timeout", [5.0, 10.0])
+def test_a_slow_venue_is_listed_after_its_last_sweep(delay: float, timeout: float) -> None:
+    """An order that never cancels is known at the end, however long each request takes."""
+    proof = Confirming(settle=0.25, deadline=timeout)
+    immortal = order("1")
+    now, sweeps = 0.0, 0
+    while now < timeout:
+        step = proof.step(now)
+        if step.do is Do.SWEEP:
+            proof.sweeping(now)
+            now += delay
+            proof.swept(now)
+            sweeps += 1
+        elif step.do is Do.LIST:
+            began, now = now, now + delay
+            if now < timeout:
+                proof.listed(began, now, [immortal])
+        else:
+            now = max(now + 0.001, step.until)
+    assert proof.listed_since_sweep
+    assert proof.residual == (immortal,)
+    assert sweeps > 1

@@ -347,6 +347,28 @@ async def test_the_runner_ends_everything_while_a_block_is_left(
     assert exchange.open_orders(account, "cash") == []
 
 
+@pytest.mark.asyncio
+async def test_a_client_that_is_left_before_the_block(exchange: SimulatedExchange) -> None:
+    """The block is in another task: its cancel is sent and proven before the client closes."""
+    account = account_of(exchange)
+    leave = asyncio.Event()
+
+    async def guarded(client: Client) -> FanOutReport | None:
+        async with cancel_on_exit(Target(client, "cash")) as guard:
+            await leave.wait()
+        return guard.report
+
+    async with client_of(exchange, account) as client:
+        task = asyncio.create_task(guarded(client))
+        await asyncio.sleep(0)
+    assert exchange.open_orders(account, "cash") == []
+    leave.set()
+    report = await task
+    assert report is not None
+    assert report.all_ok
+    assert report.outcomes[0].confirmation is not None
+
+
 # The gate, and what else may be asked for.
 
 

@@ -1,0 +1,186 @@
+"""What one call costs, in counts rather than times: they repeat on a noisy machine.
+
+    python benchmarks/profile_call.py                    counts per call, ours and idiomatic aiohttp
+    python benchmarks/profile_call.py --functions ours   where the time goes, by function (cProfile)
+    python benchmarks/profile_call.py --instructions     callgrind's instruction counts (valgrind)
+
+Instructions are counted for the whole process with few and with many calls; the difference, divided
+by the calls, is what one call executes in user space. The kernel's work is not in it: that follows
+the system calls, of which the event loop's turns are one each, sends and receives the others.
+"""
+
+import argparse
+import asyncio
+import cProfile
+import gc
+import json
+import pstats
+import re
+import select
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import tracemalloc
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from common import CONTENDERS, HERE, Where, contender_of
+
+WARM = 60
+
+
+@contextmanager
+def server() -> Iterator[int]:
+    """A server in a process of its own; its port."""
+    command = [sys.executable, "server.py"]
+    with subprocess.Popen(  # noqa: S603  # our own script
+        command, cwd=HERE, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as child:
+        assert child.stdout is not None
+        assert child.stdin is not None
+        yield json.loads(child.stdout.readline())["port"]
+        child.stdin.close()
+
+
+async def warmed(name: str, port: int, calls: int = WARM) -> Any:
+    """A contender that has made some calls."""
+    contender = contender_of(name)
+    await contender.open(Where(port))
+    await asyncio.sleep(0.1)  # its background connections are there
+    for _ in range(calls):
+        await contender.call("S0/USDT")
+    return contender
+
+
+async def counts(name: str, port: int, calls: int) -> dict[str, float]:
+    """Per call: loop turns, callbacks run, tasks, sends, receives, Python calls, blocks."""
+    contender = await warmed(name, port)
+    loop: Any = asyncio.get_running_loop()
+    seen: Counter[str] = Counter()
+
+    def profiler(_: Any, event: str, what: Any) -> None:
+        if event == "call":
+            seen["Python calls"] += 1
+        elif event == "c_call":
+            seen["C calls"] += 1
+            if isinstance(getattr(what, "__self__", None), (socket.socket, select.epoll)):
+                seen[f"{what.__name__} system calls"] += 1
+
+    original_soon, original_task = loop.call_soon, loop.create_task
+
+    def call_soon(*args: Any, **options: Any) -> Any:
+        seen["callbacks scheduled"] += 1
+        return original_soon(*args, **options)
+
+    def create_task(*args: Any, **options: Any) -> Any:
+        seen["tasks"] += 1
+        return original_task(*args, **options)
+
+    loop.call_soon, loop.create_task = call_soon, create_task
+    gc.collect()
+    sys.setprofile(profiler)
+    for _ in range(calls):
+        await contender.call("S0/USDT")
+    sys.setprofile(None)
+    del loop.call_soon, loop.create_task
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    peak = 0
+    for _ in range(20):
+        tracemalloc.reset_peak()
+        before = tracemalloc.get_traced_memory()[0]
+        await contender.call("S0/USDT")
+        peak += tracemalloc.get_traced_memory()[1] - before
+    tracemalloc.stop()
+    await contender.close()
+    per_call = {key: value / calls for key, value in seen.items()}
+    return {**per_call, "peak bytes": peak / 20}
+
+
+async def functions(name: str, port: int, calls: int) -> None:
+    """Print where the time goes."""
+    contender = await warmed(name, port)
+    profile = cProfile.Profile()
+    profile.enable()
+    for _ in range(calls):
+        await contender.call("S0/USDT")
+    profile.disable()
+    await contender.close()
+    pstats.Stats(profile).strip_dirs().sort_stats("tottime").print_stats(45)
+
+
+def instructions(name: str, port: int, calls: int) -> float:
+    """Instructions per call, in user space, by callgrind."""
+    few, many = (_callgrind(name, port, count) for count in (50, 50 + calls))
+    return (many - few) / calls
+
+
+def _callgrind(name: str, port: int, calls: int) -> int:
+    with tempfile.TemporaryDirectory() as folder:
+        command = [
+            "valgrind",
+            "--tool=callgrind",
+            f"--callgrind-out-file={folder}/out",
+            sys.executable,
+            __file__,
+            "--run",
+            name,
+            "--port",
+            str(port),
+            "--calls",
+            str(calls),
+        ]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+        collected = re.search(r"Collected : (\d+)", done.stderr)
+        if collected is None or done.returncode:
+            raise SystemExit(done.stderr[-2000:])
+        return int(collected[1])
+
+
+async def bare(name: str, port: int, calls: int) -> None:
+    """Nothing but the calls, for another program to count."""
+    contender = await warmed(name, port, 0)
+    for _ in range(calls):
+        await contender.call("S0/USDT")
+    await contender.close()
+
+
+def main() -> None:
+    """Print what was asked for."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--functions", choices=CONTENDERS, metavar="CONTENDER", help="profile one")
+    parser.add_argument("--instructions", action="store_true", help="count instructions (slow)")
+    parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=["ours", "aiohttp"])
+    parser.add_argument("--calls", type=int, default=400)
+    parser.add_argument("--run", choices=CONTENDERS, help=argparse.SUPPRESS)
+    parser.add_argument("--port", type=int, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.run:
+        asyncio.run(bare(options.run, options.port, options.calls))
+        return
+    with server() as port:
+        if options.functions:
+            asyncio.run(functions(options.functions, port, options.calls))
+            return
+        for name in options.contenders:
+            started = time.monotonic()
+            if options.instructions:
+                if shutil.which("valgrind") is None:
+                    raise SystemExit("valgrind is not installed")
+                figures = {"instructions": instructions(name, port, options.calls)}
+            else:
+                figures = asyncio.run(counts(name, port, options.calls))
+            print(f"{name} ({time.monotonic() - started:.0f} s)")
+            for what, value in sorted(figures.items()):
+                print(f"  {value:14,.1f}  {what} per call")
+
+
+if __name__ == "__main__":
+    main()
