@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint types format adversity sequences bench clean
+.PHONY: demo test lint types format adversity sequences soak bench clean
 
 demo: $(READY)  ## run the main job against the embedded exchange
 	$(BIN)/masscancel demo
@@ -27,6 +27,9 @@ adversity: $(READY)  ## play the fault matrix, and report overruns, sends, false
 
 sequences: $(READY)  ## look for a false Confirmation in 100,000 random sequences (half an hour)
 	MASSCANCEL_SEQUENCES=100000 $(BIN)/python -m pytest -p no:xdist tests/test_confirm_machine.py
+
+soak: $(READY)  ## trade and kill, again and again, against an exchange that fails at random
+	$(BIN)/python tests/adversity/soak.py
 
 bench: $(READY)  ## measure beside what one would use instead (some ten minutes)
 	$(BIN)/python -m pip install --quiet --group bench

@@ -398,7 +398,7 @@ def ccxt_python(skipped: dict[str, str]) -> str | None:
     if "ccxt" in skipped:
         return None
     venv.create(CCXT_HOME, with_pip=True)
-    install = [str(python), "-m", "pip", "install", "--quiet", CCXT, "aiohttp", "orjson"]
+    install = [str(python), "-m", "pip", "install", "--quiet", CCXT]
     done = subprocess.run(install, capture_output=True, text=True, check=False)  # noqa: S603
     if done.returncode:
         skipped["ccxt"] = f"{CCXT} could not be installed"

@@ -551,13 +551,12 @@ class SessionPool:
             VenueError: the upgrade was refused.
             NotSent: there is no connection, or no answer on it: nothing was asked yet.
         """
-        session = self._session
-        if session is None or session.closed:
+        if not self.is_open:
             raise NotSent("the session pool is not open")
         error: MassCancelError
         try:
             async with asyncio.timeout(self._connect_timeout):
-                return await session.ws_connect(
+                return await self._fresh.ws_connect(  # not one that is kept warm for cancels
                     URL(url, encoded=True),
                     headers=headers,
                     compress=0,

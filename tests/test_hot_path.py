@@ -1,0 +1,108 @@
+"""What one call costs, in counts: a steady guard, so that the hot path can't grow unnoticed.
+
+Times differ from run to run, and counts do not. Where one rises on purpose, raise the limit here,
+and say in the change what is bought with it. ``benchmarks/profile_call.py`` counts more.
+"""
+
+import asyncio
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from masscancel import Client, Target, cancel_many
+from masscancel.sim import SimulatedExchange
+from support import account_of, client_of, cold_pool
+
+pytestmark = pytest.mark.asyncio
+
+CALLS = 10
+#: What is counted of the event loop.
+LOOP = ("create_task", "create_future", "call_at")
+
+
+@asynccontextmanager
+async def quiet_client(exchange: SimulatedExchange, **options: Any) -> AsyncIterator[Client]:
+    """A client that does nothing in the background; its connection is open."""
+    async with (
+        cold_pool() as pool,
+        client_of(exchange, account_of(exchange), pool=pool, **options) as client,
+    ):
+        await client.cancel_all("cash", "BTC/USDT")
+        yield client
+
+
+def is_clients(frame: FrameType) -> bool:
+    """Whether it is code of ours or of aiohttp's client: the exchange runs in the same loop."""
+    path = frame.f_code.co_filename.replace("\\", "/")
+    ours = "/masscancel/" in path and "/masscancel/sim/" not in path
+    return ours or "/aiohttp/client" in path
+
+
+async def count(call: Callable[[], Awaitable[object]], *, per: int = 1) -> dict[str, float]:
+    """What happens on the client's side per call, or per part of it, after one to warm up."""
+    await call()
+    seen: Counter[str] = Counter()
+    loop: Any = asyncio.get_running_loop()
+
+    def counting(name: str) -> Callable[..., Any]:
+        original = getattr(loop, name)
+
+        def counted(*args: Any, **options: Any) -> Any:
+            caller = sys._getframe(1)
+            while "/asyncio/" in caller.f_code.co_filename and caller.f_back is not None:
+                caller = caller.f_back
+            seen[name] += is_clients(caller)
+            return original(*args, **options)
+
+        return counted
+
+    def profiler(frame: FrameType, event: str, _: object) -> None:
+        if event == "call" and "/masscancel/" in frame.f_code.co_filename and is_clients(frame):
+            seen["python_calls"] += 1
+
+    for name in LOOP:
+        setattr(loop, name, counting(name))
+    sys.setprofile(profiler)
+    try:
+        for _ in range(CALLS):
+            await call()
+    finally:
+        sys.setprofile(None)
+        for name in LOOP:
+            delattr(loop, name)
+    return {name: seen[name] / CALLS / per for name in (*LOOP, "python_calls")}
+
+
+def within(seen: dict[str, float], **limits: float) -> None:
+    """Check that something was counted, and that nothing is above its limit."""
+    assert seen["python_calls"] > limits["python_calls"] / 2, "the counting does not work"
+    assert {name: seen[name] for name in limits if seen[name] > limits[name]} == {}
+
+
+async def test_a_call_by_rest(exchange: SimulatedExchange) -> None:
+    """One task of ours and one of aiohttp's, one timer: what a hedge needs, and no more."""
+    async with quiet_client(exchange) as client:
+        before = len(exchange.operations("cancel-all"))
+        seen = await count(lambda: client.cancel_all("cash", "BTC/USDT"))
+    assert len(exchange.operations("cancel-all")) - before == CALLS + 1
+    within(seen, create_task=2, create_future=1, call_at=1, python_calls=105)
+
+
+async def test_a_call_on_the_stream(exchange: SimulatedExchange) -> None:
+    """One task, two timers: for a hedge, and for the write."""
+    async with quiet_client(exchange, watch=("cash",)) as client:
+        seen = await count(lambda: client.cancel_all("cash", "BTC/USDT", via="stream"))
+    within(seen, create_task=1, create_future=3, call_at=2, python_calls=95)
+
+
+async def test_a_target_of_a_fan_out(exchange: SimulatedExchange) -> None:
+    """A target costs what a call costs, its own task and its places in the lanes."""
+    async with quiet_client(exchange) as client:
+        targets = [Target(client, "cash", "BTC/USDT")] * 20
+        seen = await count(lambda: cancel_many(targets), per=20)
+    within(seen, create_task=3, create_future=1.1, call_at=2, python_calls=115)
