@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint types format adversity sequences soak bench clean
+.PHONY: demo test lint types format adversity sequences soak fuzz mutants bench clean
 
 demo: $(READY)  ## run the main job against the embedded exchange
 	$(BIN)/masscancel demo
@@ -30,6 +30,14 @@ sequences: $(READY)  ## look for a false Confirmation in 100,000 random sequence
 
 soak: $(READY)  ## trade and kill, again and again, against an exchange that fails at random
 	$(BIN)/python tests/adversity/soak.py
+
+fuzz: $(READY)  ## coverage-guided fuzzing of every venue's replies (Linux)
+	$(BIN)/python -m pip install --quiet --group fuzz
+	$(BIN)/python tests/adversity/fuzz_replies.py
+
+mutants: $(READY)  ## change the code that decides, and see that a test notices
+	$(BIN)/python -m pip install --quiet --group mutants
+	$(BIN)/python tests/adversity/mutants.py
 
 bench: $(READY)  ## measure beside what one would use instead (some ten minutes)
 	$(BIN)/python -m pip install --quiet --group bench

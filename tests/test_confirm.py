@@ -561,3 +561,39 @@ def test_a_slow_venue_is_listed_after_its_last_sweep(delay: float, timeout: floa
     assert proof.listed_since_sweep
     assert proof.residual == (immortal,)
     assert sweeps > 1
+
+
+def test_time_is_kept_for_a_sweep_and_the_listing_after_it() -> None:
+    """As long as the longest of each took; before that, nothing is closing."""
+    begun = Confirming(settle=9.0, deadline=DEADLINE)
+    assert not begun.is_closing(0.0)
+    begun.sweeping(1.0)
+    begun.swept(1.5)
+    begun.listed(1.5, 1.75, [])
+    close = DEADLINE - LAST_LISTING - 0.75
+    step = begun.step(2.0)
+    assert step.do is Do.WAIT
+    assert step.until == pytest.approx(close)
+    assert begun.is_closing(step.until)
+    assert not begun.is_closing(step.until - 0.01)
+
+
+def test_what_stays_is_listed_before_it_is_swept_again() -> None:
+    """However long the sweep took: it may have done its work."""
+    begun = proof()
+    begun.listed(0.0, 0.0, [order()])
+    begun.sweeping(0.0)
+    assert begun.step(2 * SWEEP_AGAIN) == Step(Do.LIST, 2 * SWEEP_AGAIN)
+
+
+def test_a_slow_sweep_is_repeated_half_a_second_after_its_end() -> None:
+    """Unless an order showed while it was on its way, which it has not covered."""
+    begun = proof(streamed=True)
+    begun.listed(0.0, 0.0, [order()])
+    begun.sweeping(0.0)
+    begun.swept(1.0)
+    assert next_sweep(begun, 1.0) == pytest.approx(1.0 + SWEEP_AGAIN)
+    begun.sweeping(2.0)
+    begun.updated(update("open", "late"), 2.5)
+    begun.swept(3.0)
+    assert begun.step(3.0) == Step(Do.SWEEP, 3.0)

@@ -506,6 +506,7 @@ SPOT_ROW, ORDER_LIST = CANCELLED[0], CANCELLED[2]
         ("spot", [ORDER_LIST | {"orderReports": []}]),
         ("spot", [ORDER_LIST | {"orderReports": [{"symbol": ETH, "status": "CANCELED"}]}]),
         ("spot", [ORDER_LIST | {"orderReports": [{"symbol": BTC, "status": "NEW"}]}]),
+        ("spot", [ORDER_LIST | {"status": "NEW"}]),  # whatever its reports say
         ("usdm", b""),
         ("usdm", b"{}"),
         ("usdm", b"[]"),

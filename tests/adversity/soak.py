@@ -94,7 +94,7 @@ LAG_MS: Final = 60
 ORDER_TIMEOUT: Final = 0.4
 PHASE: Final = 10.0
 #: How many orders a desk remembers.
-REMEMBERED: Final = 1_000
+REMEMBERED: Final = 100
 SYMBOLS: Final = {"cash": ("BTC/USDT", "ETH/USDT"), "futures": ("BTC-PERP", "ETH-PERP")}
 #: What may be more in the second half, in KiB: caches that fill up.
 GROWTH_KIB: Final = 256

@@ -123,7 +123,9 @@ class _CancelRow(msgspec.Struct, rename="camel"):
     order_reports: list[_CancelReport] = []
 
     def reports(self) -> list[_CancelReport]:
-        return self.order_reports or [_CancelReport(self.symbol, self.status)]
+        if self.order_reports and not self.status:
+            return self.order_reports
+        return [_CancelReport(self.symbol, self.status), *self.order_reports]
 
 
 class _Clock(msgspec.Struct, rename="camel"):
