@@ -566,6 +566,22 @@ async def test_stale_listing_is_waited_out(exchange: SimulatedExchange) -> None:
     assert late.order_id not in open_ids(exchange, account)
 
 
+async def test_an_order_that_stays_open_unlisted_makes_no_storm(
+    exchange: SimulatedExchange,
+) -> None:
+    """Listed once, then no more, and open by its status: no proof, and asked about at a pace."""
+    account = account_of(exchange)
+    exchange.place(account, "cash", BTC, script=Script(on_cancel=OnCancel.IGNORE))
+    nothing = Answer(200, b'{"code":0,"ac":"CASH","data":[]}')
+    for number in range(2, 200):
+        exchange.faults.add(nothing, operation="open-orders", nth=number)
+    async with trader(exchange, account) as client:
+        with pytest.raises(MassCancelError):
+            await client.cancel_all_and_confirm("cash", settle=SETTLE, timeout=1.0)
+    asked = len(exchange.operations("order-status"))
+    assert 0 < asked <= len(exchange.operations("open-orders"))
+
+
 async def test_other_category_on_the_same_stream_is_no_matter(
     exchange: SimulatedExchange,
 ) -> None:

@@ -67,6 +67,7 @@ class Prover:
         self._symbol = symbol
         self._proof = Confirming(settle=settle, deadline=job.deadline, streamed=watch is not None)
         self._asked_about: Sequence[Order] = ()
+        self._ask_again = False
         self._explaining: asyncio.Task[None] | None = None
         self._acks: list[Ack] = []
         self._may_have_swept = False
@@ -156,6 +157,8 @@ class Prover:
             self._note(error)
         else:
             self._proof.listed(now, self._loop.time(), orders)
+            if self._ask_again:  # an order was open still: once a listing, it is asked about
+                self._asked_about, self._ask_again = (), False
 
     def _explain_beside(self, now: float) -> None:
         """Find out, beside all else, how orders ended that are listed no more."""
@@ -176,8 +179,7 @@ class Prover:
         else:
             for order_id, state in states.items():
                 self._proof.explained(order_id, state, self._loop.time())
-                if state == "open":
-                    self._asked_about = ()  # it will have to be asked about again
+                self._ask_again |= state == "open"
         finally:
             self._explaining = None
             self._news.set()
