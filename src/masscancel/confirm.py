@@ -98,7 +98,7 @@ class Confirming:
         if self._flat and not self._sweep_due:
             return Step(Do.DONE, now)
         close = self._close(now)
-        if self.is_closing(now):
+        if now >= close:
             if self._last_listed and now < self._list_at:
                 return Step(Do.WAIT, min(self._list_at, self._deadline))
             return Step(Do.LIST, now)
