@@ -69,8 +69,10 @@ async def test_ack_carries_id_and_timestamp(exchange: SimulatedExchange) -> None
     async with client_of(exchange, account) as client:
         made_up = await client.cancel_all("cash")
         given = await client.cancel_all("cash", request_id="kill_1-a")
+        another = await client.cancel_all("cash")
     assert re.fullmatch(r"\w{32}", made_up.request_id)
     assert given.request_id == "kill_1-a"
+    assert another.request_id != made_up.request_id
     assert given.status == "Ack"
     assert given.timestamp_ms is not None
     expires = given.attempts[0].expires_at_ms

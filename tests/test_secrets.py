@@ -196,7 +196,9 @@ def frames_below(problem: BaseException) -> Iterator[str]:
                     yield from one_level(value)
 
 
-@pytest.mark.parametrize("where", ["masscancel.session._read", "masscancel.session.Reply"])
+@pytest.mark.parametrize(
+    "where", ["masscancel.session.pool.Written", "masscancel.session.pool.Reply"]
+)
 async def test_a_crash_shows_no_secret(
     exchange: SimulatedExchange, monkeypatch: pytest.MonkeyPatch, logged: list[str], where: str
 ) -> None:

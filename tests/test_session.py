@@ -25,13 +25,18 @@ from masscancel import (
     ProtocolError,
     SessionPool,
 )
-from masscancel.session import Clock, Nonces, Turns, translate
+from masscancel.session import Clock, Nonces, Turns, connections, translate
 from masscancel.sim import SimulatedExchange
 from masscancel.venue import Request
 from support import account_of, client_of, cold_pool, raw_server
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 GET = Request("GET", "/", {})
+
+
+def test_aiohttp_makes_its_responses_as_it_did() -> None:
+    """If not, requests leave as aiohttp writes them, a turn later: see `UnitedRequest`."""
+    assert connections._RESPONSE_IS_KNOWN
 
 
 @pytest.mark.parametrize(
@@ -281,9 +286,9 @@ class Names:
 def names(monkeypatch: pytest.MonkeyPatch) -> Names:
     """Replaces the system's name service, and lets no answer be kept."""
     service = Names()
-    monkeypatch.setattr("masscancel.session.aiohttp.ThreadedResolver", lambda: service)
-    monkeypatch.setattr("masscancel.session._DNS_TTL", 0)
-    monkeypatch.setattr("masscancel.session._DNS_PATIENCE", 0.01)
+    monkeypatch.setattr("masscancel.session.connections.aiohttp.ThreadedResolver", lambda: service)
+    monkeypatch.setattr("masscancel.session.connections.DNS_TTL", 0)
+    monkeypatch.setattr("masscancel.session.connections._DNS_PATIENCE", 0.01)
     return service
 
 

@@ -502,11 +502,14 @@ def test_any_other_text_is_no_category(category: str) -> None:
 # Request ids
 
 
-def test_an_id_is_made_up_where_none_is_given() -> None:
-    """32 letters and digits, another for each call."""
-    ids = {json.loads(cancel(request_id=None).body)["id"] for _ in range(100)}
-    assert len(ids) == 100
-    assert all(re.fullmatch(r"[0-9a-zA-Z]{32}", made) for made in ids)
+def test_no_id_where_none_is_given() -> None:
+    """Neither by REST nor on the stream: a venue draws no lots."""
+    call = cancel(request_id=None)
+    assert "id" not in json.loads(call.body)
+    assert call.saying is not None
+    message = json.loads(call.saying.encode(Stamp(1)))
+    assert "id" not in message
+    assert "id" not in message["args"]
 
 
 @pytest.mark.parametrize("request_id", ["ab", "a-b", "a_b", "__", "A" * 32, "0-9", ID])

@@ -4,8 +4,9 @@ import asyncio
 import math
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from functools import partial
+from os import urandom
 from types import TracebackType
-from typing import Any, Self, TypeVar, get_args
+from typing import Any, Final, Self, TypeVar, get_args
 
 from msgspec.structs import replace
 
@@ -16,13 +17,16 @@ from masscancel.gate import OrderGate
 from masscancel.models import Ack, Confirmation, Gap, OpenOrder, OrderState, OrderUpdate, Via
 from masscancel.prove import Prover
 from masscancel.retry import RetryPolicy
-from masscancel.session import SessionPool, through
+from masscancel.session import SessionPool
+from masscancel.shield import through
 from masscancel.stream import Streams
 from masscancel.venue import Flow, Venue
 
 __all__ = ["Client"]
 
 T = TypeVar("T")
+
+_VIAS: Final = get_args(Via)
 
 
 class Client:
@@ -388,6 +392,8 @@ class Client:
         job: Job,
         request_id: str | None = None,
     ) -> Ack:
+        if request_id is None:
+            request_id = urandom(16).hex()
         flow = self._venue.cancel_all(account_category, symbol, request_id)
         ack = await self._run(flow, job)
         return replace(ack, attempts=job.attempts())
@@ -417,8 +423,8 @@ class Client:
         return Job(words, deadline, Lanes(*lanes) if lanes else None, gate, via)
 
     def _check_via(self, account_category: str, via: Via) -> None:
-        if via not in get_args(Via):
-            raise ConfigurationError(f"via must be one of {get_args(Via)}, not {via!r}")
+        if via not in _VIAS:
+            raise ConfigurationError(f"via must be one of {_VIAS}, not {via!r}")
         if via != "rest" and self._entered and self._venue.stream(account_category) is None:
             raise ConfigurationError(f"{self._venue.name} has no stream to cancel on: via='rest'")
 

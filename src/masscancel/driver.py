@@ -2,12 +2,11 @@
 
 import asyncio
 import logging
-import time
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any, Final, TypeVar
-from urllib.parse import parse_qsl
 
+from masscancel.attempt import ByRest, OnStream, Try
 from masscancel.credentials import Credentials
 from masscancel.errors import (
     DeadlineExceeded,
@@ -17,24 +16,19 @@ from masscancel.errors import (
     StampRefused,
     TransportError,
     UnansweredInTime,
-    VenueError,
 )
 from masscancel.gate import OrderGate
-from masscancel.models import Attempt, Fate, Path, Via
+from masscancel.models import Attempt, Via
 from masscancel.retry import Retry, RetryPolicy
-from masscancel.session import NONCES, Sending, SessionPool, Turn
+from masscancel.session import NoneOpen, SessionPool, Turn
 from masscancel.stream import Streams
-from masscancel.venue import Call, Flow, Request, Saying, Stamp, Venue
+from masscancel.venue import Call, Flow, Venue
 
 __all__ = ["Driver", "Job", "Lanes"]
 
 log = logging.getLogger("masscancel")
 
 T = TypeVar("T")
-
-#: No signature is shorter, in a query or a form.
-_SIGNATURE: Final = 32
-_RESOLVED: Final = frozenset({"answered", "refused", "not sent"})
 
 
 class Lanes:
@@ -55,7 +49,7 @@ class Lanes:
                 lane.release()
             raise
 
-    def leave(self, _: object = None) -> None:
+    def leave(self) -> None:
         """Give the places back."""
         for lane in self._lanes:
             lane.release()
@@ -64,11 +58,11 @@ class Lanes:
 class _Places:
     """The places that one attempt holds."""
 
-    def __init__(self, lanes: Lanes | None, turn: Turn | None) -> None:
+    def __init__(self, lanes: Lanes | None = None, turn: Turn | None = None) -> None:
         self._lanes = lanes
         self.turn = turn
 
-    def leave(self, _: object = None) -> None:
+    def leave(self) -> None:
         """Give them back. Once for each that entered."""
         if self._lanes is not None:
             self._lanes.leave()
@@ -76,7 +70,7 @@ class _Places:
             self.turn.leave()
 
 
-_NOWHERE: Final = _Places(None, None)
+_NOWHERE: Final = _Places()
 
 
 class Job:
@@ -108,7 +102,7 @@ class Job:
         self.lanes = lanes
         self.gate = gate
         self._whole: Job | None = None
-        self._tries: list[_Try] = []
+        self._tries: list[Try] = []
 
     def within(self, deadline: float) -> "Job":
         """A part of this job, with a deadline of its own; its attempts are this job's, too."""
@@ -131,15 +125,13 @@ class Job:
         said = [call, *(word for word in scope if word.isprintable()), "on", venue]
         return " ".join([*said, f"[{label}]"] if label else said)
 
-    def open(self, call: Call[Any], *, path: Path, fresh: bool = False) -> "_Try":
-        """Begin an attempt, on a fresh connection if asked for."""
-        attempt = _Try(acts=call.acts, path=path, fresh=fresh)
+    def begin(self, attempt: Try) -> None:
+        """Take note of an attempt, before it is made."""
         self._note(attempt)
-        if call.acts and self.gate is not None:
+        if attempt.call.acts and self.gate is not None:
             self.gate.register(attempt)
-        return attempt
 
-    def _note(self, attempt: "_Try") -> None:
+    def _note(self, attempt: Try) -> None:
         self._tries.append(attempt)
         if self._whole is not None:
             self._whole._note(attempt)  # noqa: SLF001  # of the same kind
@@ -266,18 +258,23 @@ class Driver:
             if places is not None:
                 places.leave()
             return
+        until = min(retry.next_send, job.deadline)
         saying = call.saying if job.via != "rest" else None
         if saying is not None and (job.via == "stream" or retry.sends == 1):
-            attempt = job.open(call, path="stream")
-            race.start(attempt, self._say(saying, attempt, race), places)
+            said = OnStream(call, self._credentials, saying, self._streams)
+            job.begin(said)
             if job.via == "stream":
+                await race.launch(said, places, until)
                 return
+            race.start(said, _NOWHERE)
             retry.beside()
         # On a fresh connection, if there is trouble on those there are.
         lost = bool(errors) and isinstance(errors[-1], TransportError)
         beside = any(other.path == "rest" for other in race.running)
-        attempt = job.open(call, path="rest", fresh=lost or beside)
-        race.start(attempt, self._attempt(call, attempt, race, places), places)
+        fresh = lost or beside
+        written = ByRest(call, self._credentials, self._pool, fresh=fresh, turn=places.turn)
+        job.begin(written)
+        await race.launch(written, places, until)
 
     async def _enter(self, call: Call[Any], job: Job) -> "_Places | None":
         """Wait for the key's turn, where nonces have an order, and for a place in the lanes."""
@@ -298,49 +295,6 @@ class Driver:
             raise
         return _Places(job.lanes, turn)
 
-    async def _attempt(
-        self, call: Call[Any], attempt: "_Try", race: "_Race", places: "_Places"
-    ) -> None:
-        """Stamp, sign, write and understand, once; report the value or the error."""
-        credentials, pool = self._credentials, self._pool
-        request: Request | None = None
-        try:
-            stamp = pool.stamp(call.origin, credentials.api_key, call.nonces_per_second)
-            request = call.sign(call, credentials, stamp)
-            attempt.written(stamp, request.expires_at_ms)
-            if places.turn is not None:
-                attempt.superseded = partial(NONCES.superseded, credentials.api_key, stamp.nonce)
-                places.turn.written()
-            reply = await pool.send(
-                call.origin, request, max_reply=call.max_reply, sending=attempt.sending
-            )
-            value = call.decode(reply, stamp)
-            if places.turn is not None:
-                NONCES.accept(credentials.api_key, stamp.nonce)
-        except MassCancelError as problem:
-            error = problem
-        else:
-            attempt.fate = "answered"
-            race.report(attempt, value)
-            return
-        attempt.fate = _fate(error) if attempt.reached else "not sent"
-        _scrub(error, credentials, request)
-        race.report(attempt, error)
-
-    async def _say(self, saying: Saying, attempt: "_Try", race: "_Race") -> None:
-        """Say a cancel on the stream and understand the answer, once; report what came of it."""
-        try:
-            ack = await self._streams.ask(saying, attempt.written)
-        except MassCancelError as problem:
-            error = problem
-        else:
-            attempt.fate = "answered"
-            race.report(attempt, ack)
-            return
-        attempt.fate = _fate(error)
-        _scrub(error, self._credentials, None)
-        race.report(attempt, error)
-
 
 class _Race:
     """The attempts of one call that are under way, side by side."""
@@ -348,26 +302,51 @@ class _Race:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._bell: asyncio.Future[None] | None = None
-        self._ended: list[tuple[_Try, Any]] = []
+        self._ended: list[tuple[Try, Any]] = []
         self._crash: BaseException | None = None
-        self.running: dict[_Try, asyncio.Task[None]] = {}
+        self.running: dict[Try, asyncio.Task[None]] = {}
 
-    def start(self, attempt: "_Try", running: Coroutine[Any, Any, None], places: "_Places") -> None:
-        """Start an attempt; it leaves its places whenever it ends."""
-        task = self._loop.create_task(running)
-        task.add_done_callback(self._done)
-        if places is not _NOWHERE:
-            task.add_done_callback(places.leave)
+    async def launch(self, attempt: Try, places: _Places, until: float) -> None:
+        """Make an attempt: in this very task, while there is nothing else to be done.
+
+        That is so if no other is under way and its connection is open, until the time (loop's) for
+        another comes. A task costs a turn of the event loop, and a tenth of the whole call.
+        """
+        sending = attempt.sending
+        sending.at_once = not (self.running or sending.fresh)
+        if sending.at_once:
+            try:
+                async with asyncio.timeout_at(until):
+                    await self._run(attempt)
+            except (NoneOpen, TimeoutError):
+                sending.at_once = False
+            except BaseException:
+                attempt.end()
+                places.leave()
+                raise
+            else:
+                places.leave()
+                return
+        self.start(attempt, places)
+
+    def start(self, attempt: Try, places: _Places) -> None:
+        """Make an attempt, or go on with it, in a task of its own."""
+        task = self._loop.create_task(self._run(attempt))
+        task.add_done_callback(partial(self._done, attempt, places))
         self.running[attempt] = task
 
-    def report(self, attempt: "_Try", result: Any) -> None:
-        """An attempt ended with a value or an error of ours."""
+    async def _run(self, attempt: Try) -> None:
+        result = await attempt.result()
         self.running.pop(attempt, None)
         self._ended.append((attempt, result))
         self._ring()
 
-    def _done(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and (crash := task.exception()) is not None:
+    def _done(self, attempt: Try, places: _Places, task: asyncio.Task[None]) -> None:
+        places.leave()
+        if task.cancelled():
+            attempt.end()
+        elif (crash := task.exception()) is not None:
+            attempt.end()
             self._crash = crash
             self._ring()
 
@@ -375,7 +354,7 @@ class _Race:
         if self._bell is not None and not self._bell.done():
             self._bell.set_result(None)
 
-    async def wait(self, until: float) -> Sequence[tuple["_Try", Any]]:
+    async def wait(self, until: float) -> Sequence[tuple[Try, Any]]:
         """Wait until an attempt ends or the time (loop's) comes; returns those that ended."""
         if not self._ended and self._crash is None:
             self._bell = self._loop.create_future()
@@ -394,7 +373,7 @@ class _Race:
         tasks = [*self.running.values()]
         for attempt, task in self.running.items():
             if not attempt.reached:  # there is nothing to answer
-                attempt.give_up()
+                attempt.end()
                 task.cancel()
         self.running.clear()
         return tasks
@@ -404,95 +383,13 @@ class _Race:
         if not self.running:
             return
         for attempt, task in self.running.items():
-            attempt.give_up()
+            attempt.end()
             task.cancel()
         await asyncio.wait(self.leave())
 
 
-class _Try:
-    """One attempt while it is under way."""
-
-    def __init__(self, *, acts: bool, path: Path, fresh: bool) -> None:
-        self.path = path
-        self.sending = Sending(fresh=fresh)
-        self.fate: Fate = "open"
-        self.stamped_at = 0.0
-        self.expires_at: float | None = None
-        self.expires_at_ms: int | None = None
-        self.superseded: Callable[[], bool] = _never
-        self._acts = acts
-        self._sent_at_ms: int | None = None
-
-    @property
-    def reached(self) -> bool:
-        """Whether it may have reached the venue."""
-        return self._sent_at_ms is not None and not self.sending.connecting
-
-    @property
-    def resolved(self) -> bool:
-        """Whether the venue can't carry it out later."""
-        return self.fate in _RESOLVED or self.superseded()
-
-    def written(self, stamp: Stamp, expires_at_ms: int | None) -> None:
-        """It is stamped and signed, and goes to the pool."""
-        self.stamped_at = time.monotonic()
-        self._sent_at_ms = stamp.time_ms
-        if expires_at_ms is not None:
-            lifetime_ms = expires_at_ms - stamp.time_ms + stamp.skew_ms
-            self.expires_at = self.stamped_at + lifetime_ms / 1000
-            self.expires_at_ms = expires_at_ms
-
-    def give_up(self) -> None:
-        """Nobody waits for it any more."""
-        if self.fate == "open":
-            self.fate = "unknown" if self.reached else "not sent"
-
-    def freeze(self) -> Attempt:
-        """What is known of it now."""
-        return Attempt(
-            path=self.path,
-            sent_at_ms=self._sent_at_ms or int(time.time() * 1000),
-            fate=self.fate,
-            expires_at_ms=self.expires_at_ms,
-            acts=self._acts,
-        )
-
-
-def _never() -> bool:
-    return False
-
-
-def _fate(error: MassCancelError) -> Fate:
-    if isinstance(error, NotSent):
-        return "not sent"
-    return "unknown" if error.may_have_executed else "refused"
-
-
-def _scrub(error: MassCancelError, credentials: Credentials, request: Request | None) -> None:
-    """Take what is secret out of what a peer said, and the frames that saw it off the error."""
-    secrets = [credentials.api_secret, credentials.api_key]
-    if request is not None:
-        secrets += [value for name, value in request.headers.items() if name != "Content-Type"]
-        signed = f"{request.target.partition('?')[2]}&{request.body.decode('latin-1')}"
-        secrets += [value for _, value in parse_qsl(signed) if len(value) >= _SIGNATURE]
-
-    def clean(text: str) -> str:
-        for secret in secrets:
-            text = text.replace(secret, "***")
-        return text
-
-    error.args = (clean(str(error.args[0])),)
-    error.message = clean(error.message)
-    if isinstance(error, VenueError):
-        error.reason = clean(error.reason)
-        error.code = clean(error.code) if isinstance(error.code, str) else error.code
-    if notes := getattr(error, "__notes__", None):
-        error.__notes__ = [clean(note) for note in notes]
-    error.with_traceback(None)
-
-
 def _out_of_time(
-    call: Call[Any], running: Iterable[_Try], errors: Sequence[MassCancelError]
+    call: Call[Any], running: Iterable[Try], errors: Sequence[MassCancelError]
 ) -> MassCancelError:
     attempts = list(running)
     if any(attempt.reached for attempt in attempts):

@@ -17,6 +17,7 @@ from masscancel.errors import ConfigurationError
 from masscancel.fanout import SETTLE, cancel_many
 from masscancel.gate import OrderGate
 from masscancel.models import FanOutReport, Target
+from masscancel.shield import finish
 from masscancel.signals import SIGNALS
 
 __all__ = ["cancel_on_exit"]
@@ -178,12 +179,8 @@ class cancel_on_exit:  # noqa: N801  # reads as what it does: async with cancel_
                 task.cancel()
         while True:
             left = max(deadline - loop.time(), 0.001)
-            work = asyncio.create_task(self._cancel_many(confirm=self._confirm, timeout=left))
-            while not work.done():
-                try:
-                    await asyncio.wait((work,))
-                except asyncio.CancelledError:
-                    cancelled = True
+            work, again = await finish(self._cancel_many(confirm=self._confirm, timeout=left))
+            cancelled = cancelled or again
             if not work.cancelled():
                 return work.result(), cancelled
             # Who ends the loop cancels all of its tasks, this one too: it is started again.

@@ -31,7 +31,7 @@ from masscancel.errors import (
     VenueError,
 )
 from masscancel.models import Ack, Gap, OrderUpdate
-from masscancel.session import SessionPool
+from masscancel.session import NoneOpen, SessionPool
 from masscancel.venue import (
     Answered,
     Ended,
@@ -47,7 +47,7 @@ from masscancel.venue import (
     Venue,
 )
 
-__all__ = ["Streams", "Watch"]
+__all__ = ["Asked", "Streams", "Watch"]
 
 log = logging.getLogger("masscancel")
 
@@ -132,7 +132,8 @@ class Streams:
         self._credentials = credentials
         self._venue = venue
         self._pool = pool
-        self._sockets: dict[str, _Socket] = {}
+        self._sockets: dict[str, _Socket] = {}  # by their URLs ...
+        self._of_category: dict[str, _Socket] = {}  # ... and by the categories in use
 
     def watch(self, account_category: str) -> Watch:
         """Follow a category's order updates, on a stream that is opened if need be.
@@ -150,20 +151,32 @@ class Streams:
                 return socket.watch(account_category)
         return None
 
-    async def ask(self, saying: Saying, written: Callable[[Stamp, int], None]) -> Ack:
-        """Say a cancel-all and wait for its answer, as long as the caller does.
+    async def ask(
+        self, saying: Saying, written: Callable[[Stamp, int], None], *, at_once: bool
+    ) -> "Asked":
+        """Say a cancel-all as soon as the stream is up.
 
         Args:
             saying: what.
             written: is called with the stamp and its expiry when it is about to be written.
+            at_once: whether it is to be said now or not at all.
+
+        Returns:
+            What its answer is awaited with.
 
         Raises:
-            OutcomeUnknown: the stream dropped before the answer.
-            VenueError: the venue refused.
+            OutcomeUnknown: the stream dropped while it was said.
+            NoneOpen: it was to be said at once, and the stream is not up.
+            VenueError: the login was refused.
         """
-        return await self._socket(saying.account_category).ask(saying, written)
+        socket = self._socket(saying.account_category)
+        if at_once and not socket.ready.is_set():
+            raise NoneOpen
+        return await socket.ask(saying, written)
 
     def _socket(self, account_category: str) -> "_Socket":
+        if (known := self._of_category.get(account_category)) is not None:
+            return known
         dialect = self._venue.stream(account_category)
         if dialect is None:
             raise ConfigurationError(f"{self._venue.name} has no stream for {account_category}")
@@ -171,12 +184,14 @@ class Streams:
         if socket is None:
             socket = _Socket(dialect, self._credentials, self._venue, self._pool)
             self._sockets[dialect.url] = socket
+        self._of_category[account_category] = socket
         return socket
 
     async def close(self) -> None:
         """End every stream; its consumers' iterations end."""
         sockets = [*self._sockets.values()]
         self._sockets.clear()
+        self._of_category.clear()
         await asyncio.gather(*(socket.close() for socket in sockets))
 
 
@@ -184,20 +199,47 @@ class _Dropped(Exception):  # never leaves this module
     """The connection is to be replaced."""
 
 
-class _Asked:
-    """A request that waits for its answer."""
+class Asked:
+    """A cancel that has been said, whose answer can be awaited."""
 
-    def __init__(self, saying: Saying, stamp: Stamp, answer: asyncio.Future[Ack]) -> None:
+    def __init__(self, socket: "_Socket", saying: Saying, stamp: Stamp) -> None:
         self.saying = saying
-        self.oldest_ms = stamp.time_ms - stamp.skew_ms
-        self.answer = answer
+        self._socket = socket
+        self._oldest_ms = stamp.time_ms - stamp.skew_ms
+        self._answer: Ack | MassCancelError | None = None
+        self._bell: asyncio.Future[None] | None = None
+
+    async def reply(self) -> Ack:
+        """Wait for the answer. If this is cancelled, it may be awaited again, or aborted.
+
+        Raises:
+            OutcomeUnknown: the stream dropped before the answer.
+            VenueError: the venue refused.
+        """
+        while self._answer is None:
+            self._bell = asyncio.get_running_loop().create_future()
+            await self._bell
+        if isinstance(self._answer, Ack):
+            return self._answer
+        raise self._answer
+
+    def answered(self, answer: Ack | MassCancelError) -> None:
+        """Its answer has come, or is not to be had any more."""
+        self._answer = answer
+        if self._bell is not None and not self._bell.done():
+            self._bell.set_result(None)
+
+    def abort(self) -> None:
+        """Nobody waits for the answer any more."""
+        if self._answer is None:
+            self._socket.forget(self)
 
     def fits(self, ack: Ack) -> bool:
         """Whether an Ack is for the same scope, and not from before the request."""
         return (
             ack.account_category == self.saying.account_category
             and ack.symbol == self.saying.symbol
-            and (ack.timestamp_ms is None or ack.timestamp_ms >= self.oldest_ms)
+            and (ack.timestamp_ms is None or ack.timestamp_ms >= self._oldest_ms)
         )
 
 
@@ -214,7 +256,7 @@ class _Socket:
         self._pool = pool
         self._websocket: aiohttp.ClientWebSocketResponse | None = None
         self._watches: defaultdict[str, WeakSet[Watch]] = defaultdict(WeakSet)
-        self._asked: list[_Asked] = []
+        self._asked: list[Asked] = []
         self._saying: set[asyncio.Task[None]] = set()
         self._heard = 0
         self._was_up = False
@@ -240,27 +282,30 @@ class _Socket:
             self._say_soon(self._dialect.subscribe(account_category))
         return watch
 
-    async def ask(self, saying: Saying, written: Callable[[Stamp, int], None]) -> Ack:
-        """Say a cancel-all as soon as the stream is up, and wait for its answer."""
+    async def ask(self, saying: Saying, written: Callable[[Stamp, int], None]) -> Asked:
+        """Say a cancel-all as soon as the stream is up."""
         await self.ready.wait()
         if self._refused is not None:
             raise copy(self._refused)
         stamp = self._stamp()
-        asked = _Asked(saying, stamp, self._loop.create_future())
+        asked = Asked(self, saying, stamp)
         self._asked.append(asked)
         try:
             written(stamp, stamp.time_ms + saying.lifetime_ms)
-            await self._say(saying.encode(stamp))
-            return await asked.answer
+            await self._write(saying.encode(stamp))
         except _Dropped as problem:
-            lost = OutcomeUnknown(f"the stream broke: {problem}")
-        except asyncio.CancelledError:
-            # An answer that comes late, without its id, must not be taken for the next one's.
-            self._break("a request was not answered in time")
+            self.forget(asked)
+            asked.answered(OutcomeUnknown(f"the stream broke: {problem}"))
+        except BaseException:
+            self.forget(asked)
             raise
-        finally:
+        return asked
+
+    def forget(self, asked: Asked) -> None:
+        """Nobody waits for an answer any more; what comes must not be taken for the next one's."""
+        if asked in self._asked:
             self._asked.remove(asked)
-        raise lost
+            self._break("a request was not answered in time")
 
     async def close(self) -> None:
         """End it; its consumers' iterations end."""
@@ -352,9 +397,9 @@ class _Socket:
             for watch in self._watches[category]:
                 watch.gap(reason)
         self.trusted.clear()
-        for asked in self._asked:
-            if not asked.answer.done():
-                asked.answer.set_exception(_Dropped(reason))
+        asked, self._asked = self._asked, []
+        for one in asked:
+            one.answered(OutcomeUnknown(f"the stream broke: {reason}"))
         websocket, self._websocket = self._websocket, None
         if websocket is not None:
             with suppress(TimeoutError, aiohttp.ClientError, OSError):
@@ -378,17 +423,27 @@ class _Socket:
     # Speaking.
 
     async def _say(self, text: str) -> None:
-        if self._websocket is None:
-            raise _Dropped("it is not up")
-        lost: _Dropped | None = None
         try:
             async with asyncio.timeout(PATIENCE):
-                await self._websocket.send_str(text)
-        except (TimeoutError, aiohttp.ClientError, OSError) as problem:
+                await self._write(text)
+        except TimeoutError:
+            lost = _Dropped("a message could not be written in time")
+        else:
+            return
+        self._break(str(lost))
+        raise lost
+
+    async def _write(self, text: str) -> None:
+        if self._websocket is None:
+            raise _Dropped("it is not up")
+        try:
+            await self._websocket.send_str(text)
+        except (aiohttp.ClientError, OSError) as problem:
             lost = _Dropped(f"a message could not be written, {type(problem).__name__}")
-        if lost is not None:
-            self._break(str(lost))
-            raise lost
+        else:
+            return
+        self._break(str(lost))
+        raise lost
 
     def _say_soon(self, text: str) -> None:
         """Say it without making the reader wait."""
@@ -465,21 +520,17 @@ class _Socket:
 
     def _answered(self, answered: Answered) -> None:
         """Hand an answer to who asked: by its id, or to the first it fits where it has none."""
-        waiting = [asked for asked in self._asked if not asked.answer.done()]
-        result = answered.result
-        if answered.request_id:
-            asked = next((a for a in waiting if a.saying.request_id == answered.request_id), None)
+        result: Ack | MassCancelError = answered.result
+        request_id = answered.request_id
+        if request_id:
+            asked = next((a for a in self._asked if a.saying.request_id == request_id), None)
         elif isinstance(result, Ack):
-            asked = next((a for a in waiting if a.fits(result)), None)
+            asked = next((a for a in self._asked if a.fits(result)), None)
         else:  # a refusal without an id: whose it is, is clear only where one alone waits
-            asked = waiting[0] if len(waiting) == 1 else None
+            asked = self._asked[0] if len(self._asked) == 1 else None
         if asked is None:
             return
-        if not isinstance(result, Ack):
-            asked.answer.set_exception(result)
-        elif asked.fits(result):
-            asked.answer.set_result(result)
-        else:
-            asked.answer.set_exception(
-                ProtocolError("the answer on the stream is not for what was asked")
-            )
+        self._asked.remove(asked)
+        if isinstance(result, Ack) and not asked.fits(result):
+            result = ProtocolError("the answer on the stream is not for what was asked")
+        asked.answered(result)

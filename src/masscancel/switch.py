@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Generator, Iterable
 from concurrent.futures import Future
 from contextlib import AsyncExitStack, suppress
 from types import TracebackType
-from typing import Any, Final, Literal, Self
+from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 from msgspec.structs import replace
 
@@ -25,7 +25,10 @@ from masscancel.fanout import SETTLE, cancel_many
 from masscancel.gate import OrderGate
 from masscancel.guard import check_scopes, check_targets, note_failures
 from masscancel.models import FanOutReport, Target
-from masscancel.session import SessionPool, finish, through
+from masscancel.shield import finish, through
+
+if TYPE_CHECKING:
+    from masscancel.session import SessionPool
 
 __all__ = ["DeadMansSwitch"]
 
@@ -142,7 +145,8 @@ class DeadMansSwitch:
         traceback: TracebackType | None,
     ) -> None:
         self._want("fire")
-        _, cancelled = await finish(self._wait())
+        waited, cancelled = await finish(self._wait())
+        waited.result()
         raised = asyncio.CancelledError() if cancelled and exc is None else None
         if self.report is not None and not self.report.all_ok:
             if (onto := exc or raised) is None:

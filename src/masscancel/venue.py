@@ -327,6 +327,8 @@ class Venue(Protocol):
     ) -> Flow[Ack]:
         """Cancel every open order in the scope.
 
+        ``request_id`` is what the venue is to echo, where it does; ``None`` for nothing.
+
         Raises:
             ScopeError: before anything is yielded, if the venue has no such scope.
         """

@@ -305,7 +305,9 @@ def names(mode: str) -> Stage:
 
     @asynccontextmanager
     async def stage(retry: RetryPolicy) -> AsyncIterator[Scene]:
-        with mock.patch("masscancel.session.aiohttp.ThreadedResolver", return_value=Names(mode)):
+        with mock.patch(
+            "masscancel.session.connections.aiohttp.ThreadedResolver", return_value=Names(mode)
+        ):
             async with inner(retry) as scene:
                 yield scene
 

@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar, Final, Self, TypeVar
 from urllib.parse import quote
-from uuid import uuid4
 
 import msgspec
 from msgspec.structs import force_setattr, replace
@@ -129,9 +128,10 @@ class AscendEX(msgspec.Struct, frozen=True, kw_only=True):
     ) -> Flow[Ack]:
         """``DELETE <group>/api/pro/v1/{category}/order/all``; futures have a path of their own."""
         check_scope(account_category, symbol)
-        request_id = _check_request_id(request_id)
+        _check_request_id(request_id)
         path, api_path = self._order_path(account_category, "all")
-        body = {"id": request_id} if symbol is None else {"id": request_id, "symbol": symbol}
+        named = {"id": request_id, "symbol": symbol}
+        body = {name: value for name, value in named.items() if value is not None}
         call = self._call(
             "DELETE",
             path,
@@ -147,7 +147,7 @@ class AscendEX(msgspec.Struct, frozen=True, kw_only=True):
             saying=Saying(
                 account_category=account_category,
                 symbol=symbol or "",
-                request_id=request_id,
+                request_id=request_id or "",
                 encode=partial(encode_cancel_all, account_category, symbol, request_id),
                 lifetime_ms=WINDOW_MS,
             ),
@@ -264,12 +264,11 @@ def check_scope(account_category: str, symbol: str | None) -> None:
         )
 
 
-def _check_request_id(request_id: str | None) -> str:
-    if request_id is None:
-        return uuid4().hex
-    if not (isinstance(request_id, str) and _REQUEST_ID.fullmatch(request_id)):
+def _check_request_id(request_id: object) -> None:
+    if request_id is not None and not (
+        isinstance(request_id, str) and _REQUEST_ID.fullmatch(request_id)
+    ):
         raise ConfigurationError(
             f"request_id {request_id!r} must be 2 to 32 letters, digits, _ and -, "
             "with no - at either end"
         )
-    return request_id

@@ -91,19 +91,20 @@ _ROW: Final = msgspec.json.Decoder(_Row)
 
 
 def encode_cancel_all(
-    account_category: str, symbol: str | None, request_id: str, stamp: Stamp
+    account_category: str, symbol: str | None, request_id: str | None, stamp: Stamp
 ) -> str:
     """The message that cancels a scope.
 
     The id stands twice: the documents leave open which of the two comes back.
     """
-    args: dict[str, Any] = {"id": request_id, "time": stamp.time_ms}
+    named = {} if request_id is None else {"id": request_id}
+    args: dict[str, Any] = {**named, "time": stamp.time_ms}
     if symbol is not None:
         args["symbol"] = symbol
     who = "ac" if account_category == "futures" else "account"
     message = {
         "op": "req",
-        "id": request_id,
+        **named,
         "action": "cancel-All",
         who: account_category,
         "args": args,

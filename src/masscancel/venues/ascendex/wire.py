@@ -215,7 +215,7 @@ def _listing(reply: Reply, now_ms: int, account_category: str) -> _Envelope:
 
 
 def decode_ack(
-    reply: Reply, stamp: Stamp, *, account_category: str, symbol: str, request_id: str
+    reply: Reply, stamp: Stamp, *, account_category: str, symbol: str, request_id: str | None
 ) -> Ack:
     """Take the three shapes of an acknowledgement, and nothing else.
 

@@ -1,0 +1,238 @@
+"""One attempt: one signed writing of a call, by REST or on a stream, and what becomes of it."""
+
+import time
+from functools import partial
+from typing import Any, ClassVar, Final
+from urllib.parse import parse_qsl
+
+from masscancel.credentials import Credentials
+from masscancel.errors import MassCancelError, NotSent, OutcomeUnknown, VenueError
+from masscancel.models import Attempt, Fate, Path
+from masscancel.session import NONCES, Sending, SessionPool, Turn, Written
+from masscancel.stream import Asked, Streams
+from masscancel.venue import Call, Request, Saying, Stamp
+
+__all__ = ["ByRest", "OnStream", "Try"]
+
+#: No signature is shorter, in a query or a form.
+_SIGNATURE: Final = 32
+_RESOLVED: Final = frozenset({"answered", "refused", "not sent"})
+_STUCK: Final = "the request could not be written in time"
+
+
+class Try:
+    """One attempt while it is under way.
+
+    Args:
+        call: what is attempted.
+        credentials: who signs it.
+        fresh: whether it wants a connection of its own.
+    """
+
+    path: ClassVar[Path]
+
+    def __init__(self, call: Call[Any], credentials: Credentials, *, fresh: bool = False) -> None:
+        self.call = call
+        self.sending = Sending(fresh=fresh)
+        self.fate: Fate = "open"
+        self.stamped_at = 0.0
+        self.expires_at: float | None = None
+        self._credentials = credentials
+        self.expires_at_ms: int | None = None
+        self._sent_at_ms: int | None = None
+
+    async def result(self) -> Any:
+        """Stamp, sign, write and understand, once.
+
+        If this is cancelled while it waits for the reply, it may be awaited again.
+
+        Returns:
+            The value or the error.
+
+        Raises:
+            NoneOpen: it was to leave at once, and there is no open connection.
+        """
+        try:
+            value = await self._attempt()
+        except MassCancelError as problem:
+            error = problem
+        else:
+            self.fate = "answered"
+            return value
+        self.fate = _fate(error) if self.reached else "not sent"
+        _scrub(error, self._secrets())
+        return error
+
+    async def _attempt(self) -> Any:
+        raise NotImplementedError
+
+    def _secrets(self) -> list[str]:
+        """What no error may show."""
+        return [self._credentials.api_secret, self._credentials.api_key]
+
+    @property
+    def reached(self) -> bool:
+        """Whether it may have reached the venue."""
+        return self._sent_at_ms is not None and not self.sending.connecting
+
+    @property
+    def resolved(self) -> bool:
+        """Whether the venue can't carry it out later."""
+        return self.fate in _RESOLVED
+
+    def written(self, stamp: Stamp, expires_at_ms: int | None) -> None:
+        """It is stamped and signed, and about to be written."""
+        self.stamped_at = time.monotonic()
+        self._sent_at_ms = stamp.time_ms
+        if expires_at_ms is not None:
+            lifetime_ms = expires_at_ms - stamp.time_ms + stamp.skew_ms
+            self.expires_at = self.stamped_at + lifetime_ms / 1000
+            self.expires_at_ms = expires_at_ms
+
+    def end(self) -> None:
+        """Nobody waits for it any more, nor for its connection. Idempotent."""
+        if self.fate == "open":
+            self.fate = "unknown" if self.reached else "not sent"
+        self._abort()
+
+    def _abort(self) -> None:
+        raise NotImplementedError
+
+    def freeze(self) -> Attempt:
+        """What is known of it now."""
+        return Attempt(
+            path=self.path,
+            sent_at_ms=self._sent_at_ms or int(time.time() * 1000),
+            fate=self.fate,
+            expires_at_ms=self.expires_at_ms,
+            acts=self.call.acts,
+        )
+
+
+class ByRest(Try):
+    """An attempt by REST.
+
+    Args:
+        call: what is attempted.
+        credentials: who signs it.
+        pool: where to send.
+        fresh: whether it wants a connection of its own.
+        turn: the key's turn, where nonces have an order.
+    """
+
+    path = "rest"
+
+    def __init__(
+        self,
+        call: Call[Any],
+        credentials: Credentials,
+        pool: SessionPool,
+        *,
+        fresh: bool,
+        turn: Turn | None,
+    ) -> None:
+        super().__init__(call, credentials, fresh=fresh)
+        self._pool = pool
+        self._turn = turn
+        self._stamp: Stamp
+        self._request: Request | None = None
+        self._written: Written | None = None
+        self._superseded = _never
+
+    @property
+    def resolved(self) -> bool:
+        """Whether the venue can't carry it out later."""
+        return super().resolved or self._superseded()
+
+    async def _attempt(self) -> Any:
+        call, api_key = self.call, self._credentials.api_key
+        if self._written is None:
+            if self.reached:
+                raise OutcomeUnknown(_STUCK)
+            stamp = self._stamp = self._pool.stamp(call.origin, api_key, call.nonces_per_second)
+            self._request = call.sign(call, self._credentials, stamp)
+            self.written(stamp, self._request.expires_at_ms)
+            if self._turn is not None:
+                self._superseded = partial(NONCES.superseded, api_key, stamp.nonce)
+                self._turn.written()
+            self._written = await self._pool.write(
+                call.origin, self._request, self.sending, max_reply=call.max_reply
+            )
+        value = call.decode(await self._written.reply(), self._stamp)
+        if self._turn is not None:
+            NONCES.accept(api_key, self._stamp.nonce)
+        return value
+
+    def _abort(self) -> None:
+        if self._written is not None:
+            self._written.abort()
+
+    def _secrets(self) -> list[str]:
+        secrets = super()._secrets()
+        if (request := self._request) is not None:
+            secrets += [value for name, value in request.headers.items() if name != "Content-Type"]
+            signed = f"{request.target.partition('?')[2]}&{request.body.decode('latin-1')}"
+            secrets += [value for _, value in parse_qsl(signed) if len(value) >= _SIGNATURE]
+        return secrets
+
+
+class OnStream(Try):
+    """An attempt on the account's stream.
+
+    Args:
+        call: what is attempted.
+        credentials: who is logged in.
+        saying: how it is said.
+        streams: where.
+    """
+
+    path = "stream"
+
+    def __init__(
+        self, call: Call[Any], credentials: Credentials, saying: Saying, streams: Streams
+    ) -> None:
+        super().__init__(call, credentials)
+        self._saying = saying
+        self._streams = streams
+        self._asked: Asked | None = None
+
+    async def _attempt(self) -> Any:
+        if self._asked is None:
+            if self.reached:
+                raise OutcomeUnknown(_STUCK)
+            self._asked = await self._streams.ask(
+                self._saying, self.written, at_once=self.sending.at_once
+            )
+        return await self._asked.reply()
+
+    def _abort(self) -> None:
+        if self._asked is not None:
+            self._asked.abort()
+
+
+def _never() -> bool:
+    return False
+
+
+def _fate(error: MassCancelError) -> Fate:
+    if isinstance(error, NotSent):
+        return "not sent"
+    return "unknown" if error.may_have_executed else "refused"
+
+
+def _scrub(error: MassCancelError, secrets: list[str]) -> None:
+    """Take what is secret out of what a peer said, and the frames that saw it off the error."""
+
+    def clean(text: str) -> str:
+        for secret in secrets:
+            text = text.replace(secret, "***")
+        return text
+
+    error.args = (clean(str(error.args[0])),)
+    error.message = clean(error.message)
+    if isinstance(error, VenueError):
+        error.reason = clean(error.reason)
+        error.code = clean(error.code) if isinstance(error.code, str) else error.code
+    if notes := getattr(error, "__notes__", None):
+        error.__notes__ = [clean(note) for note in notes]
+    error.with_traceback(None)
