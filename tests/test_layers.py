@@ -31,6 +31,7 @@ ROOMS = [
     "confirm",
     "gate",
     "attempt",
+    "job",
     "driver",
     "prove",
     "client",

@@ -11,9 +11,10 @@ from typing import Any, Final, Self, TypeVar, get_args
 from msgspec.structs import replace
 
 from masscancel.credentials import Credentials
-from masscancel.driver import Driver, Job, Lanes
+from masscancel.driver import Driver
 from masscancel.errors import ConfigurationError
 from masscancel.gate import OrderGate
+from masscancel.job import Job, Lanes
 from masscancel.models import Ack, Confirmation, Gap, OpenOrder, OrderState, OrderUpdate, Via
 from masscancel.prove import Prover
 from masscancel.retry import RetryPolicy

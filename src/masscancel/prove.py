@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
 from masscancel.confirm import Confirming, Do
-from masscancel.driver import Job
 from masscancel.errors import (
     DeadlineExceeded,
     MassCancelError,
@@ -18,6 +17,7 @@ from masscancel.errors import (
     VenueError,
     VenueUnavailable,
 )
+from masscancel.job import Job
 from masscancel.models import Ack, Confirmation, Gap, OpenOrder, OrderState, OrderUpdate
 from masscancel.stream import Watch
 

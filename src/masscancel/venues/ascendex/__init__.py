@@ -130,8 +130,9 @@ class AscendEX(msgspec.Struct, frozen=True, kw_only=True):
         check_scope(account_category, symbol)
         _check_request_id(request_id)
         path, api_path = self._order_path(account_category, "all")
-        named = {"id": request_id, "symbol": symbol}
-        body = {name: value for name, value in named.items() if value is not None}
+        body = {} if request_id is None else {"id": request_id}
+        if symbol is not None:
+            body["symbol"] = symbol
         call = self._call(
             "DELETE",
             path,

@@ -7,9 +7,9 @@ acknowledgement are those that ccxt's maintainers published (pull request 22926)
 
 import re
 from binascii import b2a_base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from hmac import digest
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeVar
 
 import msgspec
 
@@ -35,6 +35,8 @@ from masscancel.venue import (
     decode_json,
     http_error,
 )
+
+T = TypeVar("T")
 
 #: The server refuses a timestamp further than this from its own clock.
 WINDOW_MS: Final = 30_000
@@ -155,6 +157,9 @@ class _StatusRow(msgspec.Struct, rename="camel"):
     status: str
 
 
+_NOTHING: Final = _Said()
+_NO_INFO: Final = _Info()
+
 _ENVELOPE: Final = msgspec.json.Decoder(_Envelope)
 _SAID: Final = msgspec.json.Decoder(_Said)
 _ACCOUNT: Final = msgspec.json.Decoder(_AccountData, strict=False)
@@ -228,24 +233,31 @@ def decode_ack(
     """
     envelope = _envelope(reply, stamp.time_ms)
     terse = account_category == "futures"
-    said: list[_Said] = [envelope]
+    data = _NOTHING
     if bytes(envelope.data):
-        said.append(_payload(_SAID, envelope, reply))
+        data = _payload(_SAID, envelope, reply)
     elif not terse:
         raise ProtocolError("the reply is no acknowledgement: it has no data")
     elif envelope.info is not None and not isinstance(envelope.info, _Info):
         raise ProtocolError("the reply is no acknowledgement: it has a text of its own")
-    infos = [part.info for part in said if isinstance(part.info, _Info)]
-    refused = next((info for info in infos if info.code or info.reason), None)
-    if refused or any(part.status == "Err" for part in said):
-        raise _refusal(reply, stamp.time_ms, refused or _Info())
-    status, action, ac = (_agreed(said, name) for name in ("status", "action", "ac"))
-    echoed_symbol, echoed_id = _agreed(infos, "symbol"), _agreed(infos, "id")
-    timestamp: int | None = _agreed(infos, "timestamp")
+    outer = envelope.info if isinstance(envelope.info, _Info) else _NO_INFO
+    inner = data.info or _NO_INFO
+    for info in (outer, inner):
+        if info.code or info.reason:
+            raise _refusal(reply, stamp.time_ms, info)
+    if data.status == "Err":
+        raise _refusal(reply, stamp.time_ms, _NO_INFO)
+    status = _agreed("status", envelope.status, data.status)
+    action = _agreed("action", envelope.action, data.action)
+    ac = _agreed("ac", envelope.ac, data.ac)
+    account_id = _agreed("accountId", envelope.account_id, data.account_id)
+    echoed_symbol = _agreed("symbol", outer.symbol, inner.symbol)
+    echoed_id = _agreed("id", outer.id, inner.id)
+    timestamp = _agreed("timestamp", outer.timestamp, inner.timestamp)
     wrong = ""
     if status != "Ack" and not (terse and status is None):
         wrong = "another status"
-    elif action != "cancel-all" and not (len(said) == 1 and action is None):
+    elif action != "cancel-all" and not (data is _NOTHING and action is None):
         wrong = "another action"
     elif ac != account_category.upper() and not (terse and ac is None):
         wrong = "another account category"
@@ -261,7 +273,7 @@ def decode_ack(
         raise ProtocolError(f"the reply is no acknowledgement of this request: it has {wrong}")
     return Ack(
         account_category=account_category,
-        account_id=_agreed(said, "account_id") or "",
+        account_id=account_id or "",
         symbol=symbol,
         request_id=echoed_id or "",
         timestamp_ms=timestamp,
@@ -269,20 +281,17 @@ def decode_ack(
     )
 
 
-def _agreed(parts: Sequence[_Said | _Info], name: str) -> Any:
-    """What the parts of a reply say under a name, if they agree; ``None`` if none says anything.
+def _agreed(name: str, outer: T | None, inner: T | None) -> T | None:
+    """What the two parts of a reply say under a name, if they agree.
 
     Raises:
         ProtocolError: they contradict each other.
     """
-    agreed = None
-    for part in parts:
-        value = getattr(part, name)
-        if agreed is None:
-            agreed = value
-        elif value is not None and value != agreed:
-            raise ProtocolError(f"the reply contradicts itself about its {name}")
-    return agreed
+    if outer is None or outer == inner:
+        return inner
+    if inner is not None:
+        raise ProtocolError(f"the reply contradicts itself about its {name}")
+    return outer
 
 
 def decode_open_orders(
