@@ -488,12 +488,40 @@ async def test_a_cancel_does_not_queue_behind_others(exchange: SimulatedExchange
         await asyncio.gather(*stuck, return_exceptions=True)
 
 
+async def test_listings_take_no_connection_of_a_cancel(exchange: SimulatedExchange) -> None:
+    """However many hang, the warm connections wait for a cancel, and it opens none."""
+    account = account_of(exchange)
+    exchange.faults.add(Hang(), operation="open-orders", times=None)
+    async with cold_pool() as pool, client_of(exchange, account, pool=pool) as client:
+        await client.cancel_all("cash")
+        stuck = [asyncio.create_task(client.open_orders("cash")) for _ in range(5)]
+        await exchange.until(lambda: len(exchange.operations("open-orders")) == 5)
+        opened = exchange.connections_opened
+        await client.cancel_all("cash")
+        assert exchange.connections_opened == opened
+        for task in stuck:
+            task.cancel()
+        await asyncio.gather(*stuck, return_exceptions=True)
+
+
+async def test_a_cancel_leaves_before_the_call_yields(exchange: SimulatedExchange) -> None:
+    """On a warm connection: a call that is ended at its first wait has reached the venue."""
+    account = account_of(exchange)
+    async with cold_pool() as pool, client_of(exchange, account, pool=pool) as client:
+        await client.cancel_all("cash")
+        before = len(exchange.operations("cancel-all"))
+        call = client.cancel_all("cash")
+        call.send(None)  # runs to its first wait
+        call.close()
+        await exchange.until(lambda: len(exchange.operations("cancel-all")) == before + 1)
+
+
 async def test_oversized_reply_is_refused(exchange: SimulatedExchange) -> None:
     """A reply larger than any Ack is not read to its end."""
     account = account_of(exchange)
     exchange.faults.add(Answer(200, b" " * 100_000), operation="cancel-all", times=None)
     async with client_of(exchange, account) as client:
-        with pytest.raises(ProtocolError, match="larger"):
+        with pytest.raises(MassCancelError, match="larger"):
             await client.cancel_all("cash", timeout=0.2)
 
 

@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl
 from masscancel.credentials import Credentials
 from masscancel.errors import MassCancelError, NotSent, OutcomeUnknown, VenueError
 from masscancel.models import Attempt, Fate, Path
-from masscancel.session import NONCES, Sending, SessionPool, Turn, Written
+from masscancel.session import NONCES, Sending, SessionPool, Turn, Wants, Written
 from masscancel.stream import Asked, Streams
 from masscancel.venue import Call, Request, Saying, Stamp
 
@@ -26,14 +26,14 @@ class Try:
     Args:
         call: what is attempted.
         credentials: who signs it.
-        fresh: whether it wants a connection of its own.
+        wants: the kind of connection.
     """
 
     path: ClassVar[Path]
 
-    def __init__(self, call: Call[Any], credentials: Credentials, *, fresh: bool = False) -> None:
+    def __init__(self, call: Call[Any], credentials: Credentials, wants: Wants = "warm") -> None:
         self.call = call
-        self.sending = Sending(fresh=fresh)
+        self.sending = Sending(wants)
         self.fate: Fate = "open"
         self.stamped_at = 0.0
         self.expires_at: float | None = None
@@ -116,7 +116,7 @@ class ByRest(Try):
         call: what is attempted.
         credentials: who signs it.
         pool: where to send.
-        fresh: whether it wants a connection of its own.
+        wants: the kind of connection.
         turn: the key's turn, where nonces have an order.
     """
 
@@ -127,11 +127,10 @@ class ByRest(Try):
         call: Call[Any],
         credentials: Credentials,
         pool: SessionPool,
-        *,
-        fresh: bool,
+        wants: Wants,
         turn: Turn | None,
     ) -> None:
-        super().__init__(call, credentials, fresh=fresh)
+        super().__init__(call, credentials, wants)
         self._pool = pool
         self._turn = turn
         self._stamp: Stamp

@@ -19,7 +19,7 @@ from masscancel.errors import (
 )
 from masscancel.job import NOWHERE, Job, Places
 from masscancel.retry import Retry, RetryPolicy
-from masscancel.session import NoneOpen, SessionPool
+from masscancel.session import NoneOpen, SessionPool, Wants
 from masscancel.stream import Streams
 from masscancel.venue import Call, Flow, Venue
 
@@ -166,10 +166,11 @@ class _Pursuit:
             job.begin(said)
             self._start(said, NOWHERE)
             retry.beside()
-        # On a fresh connection, if there is trouble on those there are.
+        wants: Wants = "warm" if job.urgent else "other"
         lost = bool(self._errors) and isinstance(self._errors[-1], TransportError)
-        fresh = lost or any(other.path == "rest" for other in self._running)
-        attempt = ByRest(call, driver.credentials, driver.pool, fresh=fresh, turn=places.turn)
+        if lost or any(other.path == "rest" for other in self._running):
+            wants = "fresh"  # there is trouble on the connections there are
+        attempt = ByRest(call, driver.credentials, driver.pool, wants, places.turn)
         await self._make(attempt, places)
 
     async def _enter(self) -> Places | None:
@@ -198,7 +199,7 @@ class _Pursuit:
         """
         self._job.begin(attempt)
         sending = attempt.sending
-        sending.at_once = not (self._running or sending.fresh)
+        sending.at_once = not self._running and sending.wants != "fresh"
         if sending.at_once:
             try:
                 async with asyncio.timeout_at(min(self._retry.next_send, self._job.deadline)):

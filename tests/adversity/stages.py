@@ -71,7 +71,7 @@ class Scene:
 
     def in_use(self) -> int:
         """How many connections of the pool are taken (a look inside aiohttp)."""
-        sessions: list[Any] = [self.pool._session, self.pool._fresh]
+        sessions: list[Any] = [*self.pool._sessions.values()]
         return sum(len(session.connector._acquired) for session in sessions)
 
 

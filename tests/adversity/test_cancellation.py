@@ -103,7 +103,7 @@ async def check_aftermath(client: Client, pool: SessionPool) -> None:
     """Nothing is left of a call, and the next one works."""
     await asyncio.sleep(0)
     await client.cancel_all("cash")
-    sessions: list[Any] = [pool._session, pool._fresh]
+    sessions: list[Any] = [*pool._sessions.values()]
     losers = [task for task in ours() if "driver.py" in task]
     assert sum(len(session.connector._acquired) for session in sessions) <= len(losers)
     assert len(losers) <= 1  # of the last call, which left its first attempt to be answered

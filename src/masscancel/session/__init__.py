@@ -12,7 +12,7 @@ This is the only place where REST meets the network. What stands behind each set
 """
 
 from masscancel.session.clock import NONCES, Clock, Nonces, Turn, Turns
-from masscancel.session.connections import NoneOpen, Sending
+from masscancel.session.connections import NoneOpen, Sending, Wants
 from masscancel.session.failures import MEANING, translate
 from masscancel.session.pool import SessionPool, Written
 
@@ -26,6 +26,7 @@ __all__ = [
     "SessionPool",
     "Turn",
     "Turns",
+    "Wants",
     "Written",
     "translate",
 ]

@@ -6,7 +6,7 @@ import logging
 import select
 import socket
 from contextvars import ContextVar
-from typing import Any, Final
+from typing import Any, Final, Literal, TypeAlias
 
 import aiohttp
 from aiohttp import abc as aiohttp_abc
@@ -22,6 +22,7 @@ __all__ = [
     "Response",
     "Sending",
     "UnitedRequest",
+    "Wants",
 ]
 
 log = logging.getLogger("masscancel")
@@ -32,21 +33,26 @@ _HAPPY_EYEBALLS: Final = 0.03
 _DEAD_PEER_MS: Final = 2_000
 
 
+#: What kind of connection is wanted.
+Wants: TypeAlias = Literal["warm", "other", "fresh"]
+
+
 class Sending:
     """One request on its way: where it has got to, and what kind of connection it wants.
 
     Attributes:
-        fresh: it wants a connection of its own, since others have just failed.
+        wants: ``"warm"``, one of those that are kept warm for what is urgent; ``"other"``, so as
+            not to take one of these; or ``"fresh"``, one of its own, since others have just failed.
         at_once: it wants one that is open, or none: see :class:`NoneOpen`.
         connecting: there is no connection yet, so that nothing can have been written.
         reused: its connection had been open.
         transport: its connection, once there is one.
     """
 
-    __slots__ = ("at_once", "connecting", "fresh", "reused", "transport")
+    __slots__ = ("at_once", "connecting", "reused", "transport", "wants")
 
-    def __init__(self, *, fresh: bool = False) -> None:
-        self.fresh = fresh
+    def __init__(self, wants: Wants = "warm") -> None:
+        self.wants = wants
         self.at_once = False
         self.connecting = False
         self.reused = False

@@ -1,4 +1,4 @@
-"""The pool itself: two sessions of aiohttp's, and what runs beside them."""
+"""The pool itself: a session of aiohttp's for each kind of connection, and what runs beside."""
 
 import asyncio
 import logging
@@ -34,6 +34,7 @@ from masscancel.session.connections import (
     Response,
     Sending,
     UnitedRequest,
+    Wants,
 )
 from masscancel.session.failures import translate, why
 from masscancel.shield import through
@@ -156,12 +157,12 @@ class SessionPool:
         self._connect_timeout = connect_timeout
         self._ssl_context = ssl_context
         self._connections = connections
-        self._session: aiohttp.ClientSession | None = None
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._sessions: dict[Wants, aiohttp.ClientSession] = {}
 
     async def __aenter__(self) -> Self:
         if self.is_open:
             raise ConfigurationError("the session pool is open already")
-        self._tasks: set[asyncio.Task[Any]] = set()
         self._keepers: set[str] = set()
         self._measuring: dict[str, asyncio.Task[None]] = {}
         self._clocks: defaultdict[str, Clock] = defaultdict(Clock)
@@ -169,9 +170,11 @@ class SessionPool:
         #: What bounds the requests in flight.
         self.lane = asyncio.Semaphore(self._connections)
         resolver = LastKnownAddresses()
-        self._session = self._open_session(resolver, keepalive_timeout=_KEEPALIVE)
-        # For attempts that want a connection of their own, since others have just failed.
-        self._fresh = self._open_session(resolver, force_close=True)
+        self._sessions = {
+            "warm": self._open_session(resolver, keepalive_timeout=_KEEPALIVE),
+            "other": self._open_session(resolver, keepalive_timeout=_KEEPALIVE),
+            "fresh": self._open_session(resolver, force_close=True),
+        }
         return self
 
     def _open_session(self, resolver: LastKnownAddresses, **options: Any) -> aiohttp.ClientSession:
@@ -206,23 +209,23 @@ class SessionPool:
     @property
     def is_open(self) -> bool:
         """Whether the pool has been entered and not been closed."""
-        return self._session is not None and not self._session.closed
+        return bool(self._sessions)
 
     async def close(self) -> None:
         """End what runs in the background, then close the connections. Idempotent.
 
         A cancellation does not stop it half way; it is raised afterwards.
         """
-        if self._session is not None:
-            await through(self._close(self._session, self._fresh))
+        await through(self._close())
 
-    async def _close(self, *sessions: aiohttp.ClientSession) -> None:
+    async def _close(self) -> None:
+        sessions, self._sessions = self._sessions, {}
         tasks = [*self._tasks]
         for task in tasks:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
-        for session in sessions:
+        for session in sessions.values():
             if session.connector is not None:
                 await session.connector.close(abort_ssl=True)
             await session.close()
@@ -340,7 +343,9 @@ class SessionPool:
         error: MassCancelError
         try:
             async with asyncio.timeout(self._connect_timeout):
-                return await self._fresh.ws_connect(  # not one that is kept warm for cancels
+                return await self._sessions[
+                    "fresh"
+                ].ws_connect(  # not one that is kept warm for cancels
                     URL(url, encoded=True),
                     headers=headers,
                     compress=0,
@@ -376,8 +381,8 @@ class SessionPool:
             OutcomeUnknown: the connection failed while it was written.
             NoneOpen: it was to leave at once, and no connection is open.
         """
-        session = self._fresh if sending.fresh else self._session
-        if session is None or session.closed:
+        session = self._sessions.get(sending.wants)
+        if session is None:
             raise NotSent("the session pool is not open")
         token = SENDING.set(sending)
         error: MassCancelError
