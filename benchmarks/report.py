@@ -207,9 +207,13 @@ def tables(outcome: Outcome) -> list[tuple[str, str, Row, list[Row]]]:
         (
             "cold start",
             "Cold start",
-            "From starting the process to the first acknowledgement, by one clock.",
+            "From starting the process, its modules compiled, to the first acknowledgement.",
         ),
-        ("imports", "Imports", "In fresh interpreters, around the import statement."),
+        (
+            "imports",
+            "Imports",
+            "In fresh interpreters, around the import statement; modules compiled.",
+        ),
     ):
         if case in cases:
             rows = [[who, _us(outcome, case, who, "ms")] for who in _by(outcome, case, "ms")]
