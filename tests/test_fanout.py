@@ -1,6 +1,7 @@
 """The fan-out: many targets, one outcome each, nobody disturbs another."""
 
 import asyncio
+import json
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any
@@ -240,3 +241,47 @@ async def test_ten_thousand_targets(exchange: SimulatedExchange) -> None:
         report = await cancel_many(targets, timeout=300)
     assert report.all_ok
     assert [outcome.target.symbol for outcome in report.outcomes] == [t.symbol for t in targets]
+
+
+async def test_nobody_is_asked_twice_before_all_were_asked_once(
+    exchange: SimulatedExchange,
+) -> None:
+    """Targets that hang give their places up, and wait until the others have had their turn."""
+    symbols = [f"T{number}/USDT" for number in range(8)]
+    for nth in (1, 2):
+        exchange.faults.add(Hang(), operation="cancel-all", nth=nth)
+    retry = RetryPolicy(patience=0.01)
+    async with client_of(exchange, account_of(exchange), retry=retry) as client:
+        targets = Target.product([client], ["cash"], symbols)
+        report = await cancel_many(targets, concurrency=2)
+    assert report.all_ok
+    asked = [json.loads(request.body)["symbol"] for request in exchange.operations("cancel-all")]
+    assert {*asked[:8]} == {*symbols}
+
+
+async def test_targets_that_wait_have_no_task(exchange: SimulatedExchange) -> None:
+    """However many there are, tasks are as many as places, and a few."""
+    exchange.faults.add(Hang(), operation="cancel-all", times=None)
+    async with cold_pool() as pool, client_of(exchange, account_of(exchange), pool=pool) as client:
+        before = asyncio.all_tasks()
+        targets = Target.product([client], ["cash"], [f"T{number}/USDT" for number in range(200)])
+        fan_out = asyncio.create_task(cancel_many(targets, concurrency=4))
+        await exchange.until(lambda: len(exchange.waiting) == 4)
+        mine = {task for task in asyncio.all_tasks() - before if "masscancel/sim" not in repr(task)}
+        assert len(mine) < 20
+        fan_out.cancel()
+        await asyncio.wait({fan_out})
+
+
+async def test_who_starts_them_is_cancelled(exchange: SimulatedExchange) -> None:
+    """Whatever cancels tasks at random: every target has its outcome, and none is lost."""
+    exchange.faults.add(Hang(), operation="cancel-all", times=None)
+    async with client_of(exchange, account_of(exchange)) as client:
+        targets = Target.product([client], ["cash"], [f"T{number}/USDT" for number in range(9)])
+        fan_out = asyncio.create_task(cancel_many(targets, concurrency=2, timeout=0.3))
+        await exchange.until(lambda: len(exchange.waiting) == 2)
+        (starting,) = (task for task in asyncio.all_tasks() if "_FanOut._start()" in repr(task))
+        starting.cancel()
+        report = await fan_out
+    assert len(report.failed) == 9
+    assert all(isinstance(outcome.error, MassCancelError) for outcome in report.failed)

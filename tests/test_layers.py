@@ -26,6 +26,7 @@ ROOMS = [
     "venues",
     "retry",
     "shield",
+    "lanes",
     "session",
     "stream",
     "confirm",

@@ -14,7 +14,8 @@ from masscancel.credentials import Credentials
 from masscancel.driver import Driver
 from masscancel.errors import ConfigurationError
 from masscancel.gate import OrderGate
-from masscancel.job import Job, Lanes
+from masscancel.job import Job
+from masscancel.lanes import Held, Lane, Lanes
 from masscancel.models import Ack, Confirmation, Gap, OpenOrder, OrderState, OrderUpdate, Via
 from masscancel.prove import Prover
 from masscancel.retry import RetryPolicy
@@ -352,7 +353,7 @@ class Client:
         symbol: str | None,
         *,
         deadline: float,
-        lane: asyncio.Semaphore,
+        lane: Lane | Held,
         settle: float | None,
         gate: OrderGate | None,
     ) -> Ack | Confirmation:
@@ -416,7 +417,7 @@ class Client:
         account_category: object,
         symbol: object,
         deadline: float,
-        *lanes: asyncio.Semaphore,
+        *lanes: Lane | Held,
         gate: OrderGate | None = None,
         via: Via = "rest",
     ) -> Job:

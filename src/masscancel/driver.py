@@ -176,6 +176,9 @@ class _Pursuit:
     async def _enter(self) -> Places | None:
         """Wait for the key's turn, where nonces have an order, and for a place in the lanes."""
         job, turn = self._job, None
+        if job.lanes is not None and not (self._call.nonces_per_second or job.lanes.crowded):
+            await job.lanes.enter()  # at once
+            return Places(job.lanes)
         try:
             async with asyncio.timeout_at(job.deadline):
                 if self._call.nonces_per_second:

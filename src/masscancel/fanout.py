@@ -2,13 +2,15 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager
-from typing import Final
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+from typing import Any, Final
 
 from masscancel.client import check_settle, check_timeout
 from masscancel.errors import ConfigurationError, MassCancelError, OutcomeUnknown
 from masscancel.gate import OrderGate
-from masscancel.models import Confirmation, FanOutReport, Outcome, Target
+from masscancel.lanes import Held, Lane
+from masscancel.models import Ack, Confirmation, FanOutReport, Outcome, Target
 
 __all__ = ["cancel_as_completed", "cancel_many"]
 
@@ -101,7 +103,10 @@ async def cancel_as_completed(
 
 
 class _FanOut:
-    """The targets, a task each. All wait for a place in one lane, which is what bounds them."""
+    """The targets, a task each, which starts when there is a place for its first request.
+
+    So those that wait cost nothing. None waits for the second request of another.
+    """
 
     def __init__(
         self,
@@ -113,8 +118,8 @@ class _FanOut:
         gate: OrderGate | None,
     ) -> None:
         loop = asyncio.get_running_loop()
-        self._started = loop.time()
-        self._deadline = self._started + check_timeout(timeout)
+        self._began_at = loop.time()
+        self._deadline = self._began_at + check_timeout(timeout)
         if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
             raise ConfigurationError(f"concurrency must be a positive integer, not {concurrency!r}")
         self._settle = check_settle(settle, timeout) if confirm else None
@@ -123,63 +128,93 @@ class _FanOut:
             if not isinstance(target, Target):
                 raise ConfigurationError(f"targets must be of Target, not {type(target).__name__}")
         self._gate = gate
-        self._lane = asyncio.Semaphore(concurrency)
+        self._lane = Lane(concurrency)
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._started = 0  # how many
         self._ended: asyncio.Queue[tuple[int, Outcome]] = asyncio.Queue()
 
     def elapsed(self) -> float:
         """Seconds since the call."""
-        return asyncio.get_running_loop().time() - self._started
+        return asyncio.get_running_loop().time() - self._began_at
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Start every target; on the way out, end those that are still under way."""
+        """Start every target in turn; on the way out, end those that are still under way."""
         if self._gate is not None:
             self._gate.shut()
-        tasks = [
-            asyncio.create_task(self._cancel(index, target))
-            for index, target in enumerate(self._targets)
-        ]
+        starting = asyncio.create_task(self._start())
+        starting.add_done_callback(self._start_the_rest)
         try:
             yield
         finally:
-            unfinished = [task for task in tasks if not task.done()]
-            for task in unfinished:
+            self._started = len(self._targets)
+            for task in (starting, *self._tasks):
                 task.cancel()
-            if unfinished:
-                await asyncio.wait(unfinished)
+            await asyncio.wait((starting, *self._tasks))
+
+    async def _start(self) -> None:
+        """Start each target as soon as there is a place, until the deadline."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(self._deadline):
+                while self._started < len(self._targets):
+                    await self._lane.enter(ahead=True)
+                    self._start_next(Held(self._lane))
+
+    def _start_the_rest(self, _: object) -> None:
+        """It is too late for those that are left: they say so themselves."""
+        while self._started < len(self._targets):
+            self._start_next(self._lane)
+
+    def _start_next(self, lane: Lane | Held) -> None:
+        index, target = self._started, self._targets[self._started]
+        self._started += 1
+        task = asyncio.create_task(self._cancel(target, lane))
+        task.add_done_callback(partial(self._end, index, target, lane))
+        self._tasks.add(task)
 
     async def __aiter__(self) -> AsyncIterator[tuple[int, Outcome]]:
         for _ in self._targets:
             yield await self._ended.get()
 
-    async def _cancel(self, index: int, target: Target) -> None:
-        ack = confirmation = error = None
+    async def _cancel(
+        self, target: Target, lane: Lane | Held
+    ) -> Ack | Confirmation | MassCancelError:
         try:
-            result = await target.client._cancel_target(  # noqa: SLF001  # a friend
+            return await target.client._cancel_target(  # noqa: SLF001  # a friend
                 target.account_category,
                 target.symbol,
                 deadline=self._deadline,
-                lane=self._lane,
+                lane=lane,
                 settle=self._settle,
                 gate=self._gate,
             )
         except MassCancelError as problem:
-            error = problem
-        except asyncio.CancelledError:  # of this target alone, or of the whole
-            error = OutcomeUnknown("the task of this target was cancelled")
+            return problem
         except Exception as problem:  # noqa: BLE001  # whatever it is, the others go on
             error = MassCancelError(f"{type(problem).__name__}: {problem}", may_have_executed=True)
             error.__cause__ = problem
+            return error
+
+    def _end(
+        self,
+        index: int,
+        target: Target,
+        lane: Lane | Held,
+        task: asyncio.Task[Ack | Confirmation | MassCancelError],
+    ) -> None:
+        self._tasks.discard(task)
+        if isinstance(lane, Held):
+            lane.forfeit()
+        if task.cancelled():  # of this target alone, or of the whole
+            result: object = OutcomeUnknown("the task of this target was cancelled")
         else:
-            if isinstance(result, Confirmation):
-                confirmation, ack = result, result.acks[-1] if result.acks else None
-            else:
-                ack = result
+            result = task.result()
+        acks = result.acks if isinstance(result, Confirmation) else (result,)
         outcome = Outcome(
             target=target,
-            ack=ack,
-            confirmation=confirmation,
-            error=error,
+            ack=acks[-1] if acks and isinstance(acks[-1], Ack) else None,
+            confirmation=result if isinstance(result, Confirmation) else None,
+            error=result if isinstance(result, MassCancelError) else None,
             elapsed=self.elapsed(),
         )
         self._ended.put_nowait((index, outcome))

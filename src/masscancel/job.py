@@ -1,39 +1,15 @@
 """A job: what one public call is doing, by when, and where its requests wait for their turn."""
 
-import asyncio
 from typing import Final
 
 from masscancel.attempt import Try
 from masscancel.errors import MassCancelError
 from masscancel.gate import OrderGate
+from masscancel.lanes import Lanes
 from masscancel.models import Attempt, Via
 from masscancel.session import Turn
 
-__all__ = ["NOWHERE", "Job", "Lanes", "Places"]
-
-
-class Lanes:
-    """The places that bounded requests pass through: a fan-out's own, then the pool's."""
-
-    def __init__(self, *lanes: asyncio.Semaphore) -> None:
-        self._lanes = lanes
-
-    async def enter(self) -> None:
-        """Wait for a place in each."""
-        held = []
-        try:
-            for lane in self._lanes:
-                await lane.acquire()
-                held.append(lane)
-        except BaseException:
-            for lane in held:
-                lane.release()
-            raise
-
-    def leave(self) -> None:
-        """Give the places back."""
-        for lane in self._lanes:
-            lane.release()
+__all__ = ["NOWHERE", "Job", "Places"]
 
 
 class Places:

@@ -107,7 +107,7 @@ async def check_aftermath(client: Client, pool: SessionPool) -> None:
     losers = [task for task in ours() if "driver.py" in task]
     assert sum(len(session.connector._acquired) for session in sessions) <= len(losers)
     assert len(losers) <= 1  # of the last call, which left its first attempt to be answered
-    assert pool.lane._value == 2
+    assert pool.lane._free == 2
 
 
 @pytest.mark.parametrize("call", [plain, fan_out, listing])
@@ -173,7 +173,7 @@ async def test_cancelled_twice() -> None:
                 await task
             await asyncio.sleep(0)
             assert not [task for task in ours() if "driver.py" in task]
-            assert pool.lane._value == 2
+            assert pool.lane._free == 2
 
 
 async def test_cancelled_in_the_middle_of_tls() -> None:

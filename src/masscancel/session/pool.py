@@ -24,6 +24,7 @@ from masscancel.errors import (
     RateLimited,
     VenueError,
 )
+from masscancel.lanes import Lane
 from masscancel.retry import RetryBudget
 from masscancel.session.clock import NONCES, TURNS, Clock, Turn, Turns
 from masscancel.session.connections import (
@@ -168,7 +169,7 @@ class SessionPool:
         self._clocks: defaultdict[str, Clock] = defaultdict(Clock)
         self._budgets: defaultdict[str, RetryBudget] = defaultdict(RetryBudget)
         #: What bounds the requests in flight.
-        self.lane = asyncio.Semaphore(self._connections)
+        self.lane = Lane(self._connections)
         resolver = LastKnownAddresses()
         self._sessions = {
             "warm": self._open_session(resolver, keepalive_timeout=_KEEPALIVE),

@@ -1,0 +1,114 @@
+"""Lanes: what bounds the requests in flight, and who goes first."""
+
+import asyncio
+from collections import deque
+
+__all__ = ["Held", "Lane", "Lanes"]
+
+
+class Lane:
+    """So many places. Who has to wait goes in order, after those who go ahead.
+
+    ``asyncio.Semaphore`` knows one order only: there, the second requests of those who have begun
+    would keep others from their first.
+
+    Args:
+        places: how many.
+    """
+
+    def __init__(self, places: int) -> None:
+        self._free = places
+        self._ahead: deque[asyncio.Future[None]] = deque()
+        self._behind: deque[asyncio.Future[None]] = deque()
+
+    @property
+    def crowded(self) -> bool:
+        """Whether one would have to wait for a place."""
+        return self._free == 0
+
+    async def enter(self, *, ahead: bool = False) -> None:
+        """Take a place; wait for it if need be."""
+        if self._free:
+            self._free -= 1
+            return
+        waiter = asyncio.get_running_loop().create_future()
+        (self._ahead if ahead else self._behind).append(waiter)
+        try:
+            await waiter
+        except BaseException:
+            if not waiter.cancelled():  # the place was handed over all the same
+                self.leave()
+            raise
+
+    def leave(self) -> None:
+        """Give a place back, or hand it over to who is next."""
+        for waiters in (self._ahead, self._behind):
+            while waiters:
+                waiter = waiters.popleft()
+                if not waiter.done():
+                    waiter.set_result(None)
+                    return
+        self._free += 1
+
+
+class Held:
+    """A lane in which a place has been taken for whoever enters first.
+
+    Args:
+        lane: which one.
+    """
+
+    def __init__(self, lane: Lane) -> None:
+        self._lane = lane
+        self._unused = True
+
+    @property
+    def crowded(self) -> bool:
+        """Whether one would have to wait for a place."""
+        return self._lane.crowded and not self._unused
+
+    async def enter(self) -> None:
+        """Take the place that is held, or another; wait for it if need be."""
+        if self._unused:
+            self._unused = False
+        else:
+            await self._lane.enter()
+
+    def leave(self) -> None:
+        """Give a place back."""
+        self._lane.leave()
+
+    def forfeit(self) -> None:
+        """Give the place back that was held, if nobody has entered."""
+        if self._unused:
+            self._unused = False
+            self._lane.leave()
+
+
+class Lanes:
+    """Some lanes, one after the other: a fan-out's own, then the pool's."""
+
+    def __init__(self, *lanes: Lane | Held) -> None:
+        self._lanes = lanes
+
+    @property
+    def crowded(self) -> bool:
+        """Whether one would have to wait for a place in any of them."""
+        return any(lane.crowded for lane in self._lanes)
+
+    async def enter(self) -> None:
+        """Wait for a place in each."""
+        entered = []
+        try:
+            for lane in self._lanes:
+                await lane.enter()
+                entered.append(lane)
+        except BaseException:
+            for lane in entered:
+                lane.leave()
+            raise
+
+    def leave(self) -> None:
+        """Give the places back."""
+        for lane in self._lanes:
+            lane.leave()
