@@ -256,7 +256,7 @@ async def test_nobody_is_asked_twice_before_all_were_asked_once(
         report = await cancel_many(targets, concurrency=2)
     assert report.all_ok
     asked = [json.loads(request.body)["symbol"] for request in exchange.operations("cancel-all")]
-    assert {*asked[:8]} == {*symbols}
+    assert asked[:8] == symbols
 
 
 async def test_targets_that_wait_have_no_task(exchange: SimulatedExchange) -> None:
@@ -271,17 +271,3 @@ async def test_targets_that_wait_have_no_task(exchange: SimulatedExchange) -> No
         assert len(mine) < 20
         fan_out.cancel()
         await asyncio.wait({fan_out})
-
-
-async def test_who_starts_them_is_cancelled(exchange: SimulatedExchange) -> None:
-    """Whatever cancels tasks at random: every target has its outcome, and none is lost."""
-    exchange.faults.add(Hang(), operation="cancel-all", times=None)
-    async with client_of(exchange, account_of(exchange)) as client:
-        targets = Target.product([client], ["cash"], [f"T{number}/USDT" for number in range(9)])
-        fan_out = asyncio.create_task(cancel_many(targets, concurrency=2, timeout=0.3))
-        await exchange.until(lambda: len(exchange.waiting) == 2)
-        (starting,) = (task for task in asyncio.all_tasks() if "_FanOut._start()" in repr(task))
-        starting.cancel()
-        report = await fan_out
-    assert len(report.failed) == 9
-    assert all(isinstance(outcome.error, MassCancelError) for outcome in report.failed)

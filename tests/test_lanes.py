@@ -18,25 +18,36 @@ async def turns() -> None:
 
 
 def waiting(lane: Lane, names: str, entered: list[str]) -> dict[str, asyncio.Task[None]]:
-    """A task for each name that waits for a place; those in capitals go ahead."""
+    """A task for each name that waits for a place."""
 
     async def one(name: str) -> None:
-        await lane.enter(ahead=name.isupper())
+        await lane.enter()
         entered.append(name)
 
     return {name: asyncio.create_task(one(name)) for name in names}
 
 
-async def test_in_order_after_those_who_go_ahead() -> None:
-    """First those in capitals, in order; then the others, in order."""
-    lane, entered = Lane(1), list[str]()
-    await lane.enter()
-    waiting(lane, "abABcC", entered)
+async def test_in_order_after_who_goes_ahead() -> None:
+    """Every place is offered to who goes ahead, then to those who wait, in order."""
+    entered: list[str] = []
+    left = ["A", "B", "C"]
+
+    def ahead() -> bool:
+        entered.extend(left[:1])
+        return bool(left and left.pop(0))
+
+    lane = Lane(2, ahead)
+    lane.offer()
+    waiting(lane, "abc", entered)
     await turns()
-    assert entered == []
-    for _ in range(6):
-        lane.leave()
-        await turns()
+    assert entered == ["A", "B"]
+    lane.leave()
+    lane.leave()
+    await turns()
+    assert entered == ["A", "B", "C", "a"]
+    lane.leave()
+    lane.leave()
+    await turns()
     assert entered == ["A", "B", "C", "a", "b", "c"]
 
 
@@ -82,14 +93,14 @@ async def test_no_place_is_lost(steps: list[str]) -> None:
     lane, inside = Lane(3), 0
     tasks: list[asyncio.Task[None]] = []
 
-    async def one(ahead: bool) -> None:
+    async def one() -> None:
         nonlocal inside
-        await lane.enter(ahead=ahead)
+        await lane.enter()
         inside += 1
 
     for step in steps:
-        if step in ("enter", "ahead"):
-            tasks.append(asyncio.create_task(one(step == "ahead")))
+        if step == "enter":
+            tasks.append(asyncio.create_task(one()))
         elif step == "leave" and inside:
             inside -= 1
             lane.leave()

@@ -2,7 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
+from contextvars import copy_context
 from functools import partial
 from typing import Any, Final
 
@@ -128,7 +129,8 @@ class _FanOut:
             if not isinstance(target, Target):
                 raise ConfigurationError(f"targets must be of Target, not {type(target).__name__}")
         self._gate = gate
-        self._lane = Lane(concurrency)
+        self._lane = Lane(concurrency, self._start_next)
+        self._context = copy_context()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._started = 0  # how many
         self._ended: asyncio.Queue[tuple[int, Outcome]] = asyncio.Queue()
@@ -142,33 +144,35 @@ class _FanOut:
         """Start every target in turn; on the way out, end those that are still under way."""
         if self._gate is not None:
             self._gate.shut()
-        starting = asyncio.create_task(self._start())
-        starting.add_done_callback(self._start_the_rest)
+        timer = asyncio.get_running_loop().call_at(self._deadline, self._start_the_rest)
+        self._lane.offer()
         try:
             yield
         finally:
+            timer.cancel()
             self._started = len(self._targets)
-            for task in (starting, *self._tasks):
+            unfinished = [*self._tasks]
+            for task in unfinished:
                 task.cancel()
-            await asyncio.wait((starting, *self._tasks))
+            if unfinished:
+                await asyncio.wait(unfinished)
 
-    async def _start(self) -> None:
-        """Start each target as soon as there is a place, until the deadline."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout_at(self._deadline):
-                while self._started < len(self._targets):
-                    await self._lane.enter(ahead=True)
-                    self._start_next(Held(self._lane))
+    def _start_next(self) -> bool:
+        """Start the next target, for which a place is held; whether there is one left."""
+        if self._started == len(self._targets):
+            return False
+        self._start(Held(self._lane))
+        return True
 
-    def _start_the_rest(self, _: object) -> None:
+    def _start_the_rest(self) -> None:
         """It is too late for those that are left: they say so themselves."""
         while self._started < len(self._targets):
-            self._start_next(self._lane)
+            self._start(self._lane)
 
-    def _start_next(self, lane: Lane | Held) -> None:
+    def _start(self, lane: Lane | Held) -> None:
         index, target = self._started, self._targets[self._started]
         self._started += 1
-        task = asyncio.create_task(self._cancel(target, lane))
+        task = asyncio.create_task(self._cancel(target, lane), context=self._context.copy())
         task.add_done_callback(partial(self._end, index, target, lane))
         self._tasks.add(task)
 

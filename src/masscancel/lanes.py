@@ -2,37 +2,44 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 
 __all__ = ["Held", "Lane", "Lanes"]
 
 
 class Lane:
-    """So many places. Who has to wait goes in order, after those who go ahead.
+    """So many places, taken in turn.
 
-    ``asyncio.Semaphore`` knows one order only: there, the second requests of those who have begun
+    ``asyncio.Semaphore`` has one queue only: there, the second requests of those who have begun
     would keep others from their first.
 
     Args:
         places: how many.
+        ahead: is offered each free place before those who wait; whether it took it.
     """
 
-    def __init__(self, places: int) -> None:
+    def __init__(self, places: int, ahead: Callable[[], bool] = bool) -> None:
         self._free = places
-        self._ahead: deque[asyncio.Future[None]] = deque()
-        self._behind: deque[asyncio.Future[None]] = deque()
+        self._ahead = ahead
+        self._waiters: deque[asyncio.Future[None]] = deque()
 
     @property
     def crowded(self) -> bool:
         """Whether one would have to wait for a place."""
         return self._free == 0
 
-    async def enter(self, *, ahead: bool = False) -> None:
+    def offer(self) -> None:
+        """Offer every free place to who goes ahead."""
+        while self._free and self._ahead():
+            self._free -= 1
+
+    async def enter(self) -> None:
         """Take a place; wait for it if need be."""
         if self._free:
             self._free -= 1
             return
         waiter = asyncio.get_running_loop().create_future()
-        (self._ahead if ahead else self._behind).append(waiter)
+        self._waiters.append(waiter)
         try:
             await waiter
         except BaseException:
@@ -42,12 +49,13 @@ class Lane:
 
     def leave(self) -> None:
         """Give a place back, or hand it over to who is next."""
-        for waiters in (self._ahead, self._behind):
-            while waiters:
-                waiter = waiters.popleft()
-                if not waiter.done():
-                    waiter.set_result(None)
-                    return
+        if self._ahead():
+            return
+        while self._waiters:
+            waiter = self._waiters.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                return
         self._free += 1
 
 
