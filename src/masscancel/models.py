@@ -21,13 +21,16 @@ __all__ = [
     "Target",
 ]
 
+# ``gc=False`` where nothing that a value holds can lead back to it: ten thousand open orders are then
+# none of the garbage collector's business.
+
 Fate = Literal["answered", "refused", "not sent", "unknown", "open"]
 Path = Literal["rest", "stream"]
 Via = Literal["rest", "stream", "both"]
 OrderState = Literal["open", "filled", "cancelled", "rejected"]
 
 
-class Attempt(msgspec.Struct, frozen=True, kw_only=True):
+class Attempt(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One writing of a call to the wire, and its fate.
 
     Attributes:
@@ -48,7 +51,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     acts: bool = True
 
 
-class Ack(msgspec.Struct, frozen=True, kw_only=True):
+class Ack(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The venue says that it has **received** the request. It proves nothing else.
 
     Attributes:
@@ -74,7 +77,7 @@ class Ack(msgspec.Struct, frozen=True, kw_only=True):
     raw: bytes = b""
 
 
-class OpenOrder(msgspec.Struct, frozen=True, kw_only=True):
+class OpenOrder(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One open order, as a venue lists it.
 
     Attributes:
@@ -98,7 +101,7 @@ class OpenOrder(msgspec.Struct, frozen=True, kw_only=True):
     status: str
 
 
-class OrderUpdate(msgspec.Struct, frozen=True, kw_only=True):
+class OrderUpdate(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One order has changed, as the venue's stream tells it.
 
     Attributes:

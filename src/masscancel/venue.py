@@ -56,7 +56,7 @@ SMALL_REPLY: Final = 64 * 1024
 LISTING: Final = 8 * 1024 * 1024
 
 
-class Stamp(msgspec.Struct, frozen=True):
+class Stamp(msgspec.Struct, frozen=True, gc=False):
     """What a signature needs at the moment of writing.
 
     Attributes:
