@@ -21,7 +21,7 @@ __all__ = [
     "Target",
 ]
 
-# ``gc=False`` where nothing that a value holds can lead back to it: ten thousand open orders are then
+# ``gc=False`` where nothing that a value holds can lead back to it: ten thousand open orders are
 # none of the garbage collector's business.
 
 Fate = Literal["answered", "refused", "not sent", "unknown", "open"]
