@@ -89,7 +89,7 @@ class Client:
         self._pool = pool or SessionPool()
         self._owns_pool = pool is None
         self._entered = False
-        self._streams: Streams | None = None
+        self._driver: Driver | None = None
         self._holders: dict[object, Callable[[], Coroutine[Any, Any, None]]] = {}
 
     def __repr__(self) -> str:
@@ -113,15 +113,15 @@ class Client:
         elif not self._pool.is_open:
             raise ConfigurationError("enter the session pool before the clients that share it")
         self._entered = True
-        self._streams = Streams(self._credentials, self._venue, self._pool)
+        self._driver = driver = self._new_driver()
         try:
             if not self._venue.ready():
                 job = self._job("account info", None, None, self._deadline(self._entry_timeout))
                 self._venue = await self._run(self._venue.prepare(), job)
-                self._streams = Streams(self._credentials, self._venue, self._pool)
+                self._driver = driver = self._new_driver()
             for origin in self._origins():
                 self._pool.keep_warm(self._venue.probe(origin))
-            self._watches = [self._streams.watch(category) for category in self._watched]
+            self._watches = [driver.streams.watch(category) for category in self._watched]
         except BaseException:
             await self.__aexit__(None, None, None)
             raise
@@ -141,8 +141,8 @@ class Client:
 
     async def _close(self) -> None:
         try:
-            if self._streams is not None:
-                await self._streams.close()
+            if self._driver is not None:
+                await self._driver.streams.close()
         finally:
             if self._owns_pool:
                 await self._pool.close()
@@ -234,7 +234,7 @@ class Client:
             ScopeError: the venue has no such scope.
             ConfigurationError: the client is not entered.
         """
-        self._open_streams()
+        self._entered_driver()
         flow = self._venue.cancel_all(account_category, symbol, None)
         try:
             next(flow, None)
@@ -345,7 +345,7 @@ class Client:
             ConfigurationError: the venue has no stream.
             AuthenticationError: from the iteration, if the login is refused.
         """
-        return self._open_streams().watch(account_category)
+        return self._entered_driver().streams.watch(account_category)
 
     async def _cancel_target(
         self,
@@ -374,7 +374,7 @@ class Client:
             sweep=partial(self._acknowledge, account_category, symbol),
             list_orders=partial(self._list, account_category, symbol),
             find_states=partial(self._find_states, account_category),
-            watch=self._open_streams().trusted(account_category),
+            watch=self._entered_driver().streams.trusted(account_category),
             symbol=symbol,
         )
         return await prover.prove()
@@ -401,15 +401,16 @@ class Client:
         return replace(ack, attempts=job.attempts())
 
     async def _run(self, flow: Flow[T], job: Job) -> T:
-        driver = Driver(
-            self._credentials, self._venue, self._pool, self._open_streams(), self._policy
-        )
-        return await driver.run(flow, job)
+        return await self._entered_driver().run(flow, job)
 
-    def _open_streams(self) -> Streams:
-        if not self._entered or self._streams is None:
+    def _new_driver(self) -> Driver:
+        streams = Streams(self._credentials, self._venue, self._pool)
+        return Driver(self._credentials, self._venue, self._pool, streams, self._policy)
+
+    def _entered_driver(self) -> Driver:
+        if not self._entered or self._driver is None:
             raise ConfigurationError(f"enter {self!r} first: async with Client(...) as client")
-        return self._streams
+        return self._driver
 
     def _job(
         self,
