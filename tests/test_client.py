@@ -4,6 +4,8 @@ import asyncio
 import gc
 import json
 import re
+import time
+from email.utils import formatdate
 from typing import Any
 
 import pytest
@@ -20,6 +22,7 @@ from masscancel import (
     MassCancelError,
     NotSent,
     OutcomeUnknown,
+    PermissionDenied,
     ProtocolError,
     RateLimited,
     RetryPolicy,
@@ -27,7 +30,8 @@ from masscancel import (
     SessionPool,
     VenueUnavailable,
 )
-from masscancel.sim import Answer, Drop, Hang, Hold, Redirect, SimulatedExchange, Skew, What
+from masscancel.sim import Answer, Delay, Drop, Hang, Hold, Redirect, SimulatedExchange, Skew, What
+from masscancel.venues.binance import Binance
 from support import SECRETS, account_of, client_of, cold_pool, raw_server, venue_of
 
 pytestmark = pytest.mark.asyncio
@@ -116,6 +120,50 @@ async def test_entry_needs_no_network_when_all_is_known() -> None:
     venue = AscendEX(rest_url="http://127.0.0.1:9", stream_url="ws://127.0.0.1:9", account_group=1)
     async with Client(Credentials("k", "s"), venue=venue) as client:
         assert client.venue is venue
+
+
+async def test_what_is_opened_on_entry(exchange: SimulatedExchange) -> None:
+    """Connections to the one host of a venue, or to all of those whose categories are named."""
+    seen: list[str] = []
+    enough = asyncio.Event()
+
+    def answering(name: str) -> Any:
+        def answer(_: bytes, writer: asyncio.StreamWriter) -> None:
+            seen.append(name)
+            writer.close()
+            if len(seen) == 8:
+                enough.set()
+
+        return answer
+
+    async with (
+        client_of(exchange, account_of(exchange)),
+        raw_server(answering("spot")) as spot,
+        raw_server(answering("usdm")) as usdm,
+        SessionPool(warm=1) as one,
+        SessionPool(warm=4) as other,
+        asyncio.timeout(10),
+    ):
+        venue = Binance(spot_url=f"http://{spot}", usdm_url=f"http://{usdm}")
+        unnamed = Client(Credentials("k", "s"), venue=venue, pool=one)
+        named = Client(Credentials("k", "s"), venue=venue, pool=other, categories=venue.abilities)
+        async with unnamed, named:
+            await enough.wait()
+            await exchange.until(lambda: exchange.operations("clock"))
+    assert sorted(seen) == ["spot"] * 4 + ["usdm"] * 4
+
+
+async def test_an_origin_that_was_not_known_on_entry_is_warm_from_its_first_use_on(
+    exchange: SimulatedExchange,
+) -> None:
+    """Connections are opened beside the first call's own, and its clock is read."""
+    account = account_of(exchange)
+    async with (
+        SessionPool(warm=3) as pool,
+        client_of(exchange, account, pool=pool, categories=()) as client,
+    ):
+        await client.cancel_all("cash")
+        await exchange.until(lambda: len(exchange.operations("clock")) == 3)
 
 
 async def test_failed_entry_raises_and_closes(exchange: SimulatedExchange) -> None:
@@ -245,6 +293,74 @@ async def test_clock_far_off_is_measured_and_acknowledged(skew_ms: int) -> None:
             assert [attempt.fate for attempt in again.attempts] == ["answered"]
         assert not exchange.open_orders(account, "cash")
         assert len(exchange.operations("clock")) == 1
+
+
+async def test_an_ack_does_not_wait_for_a_clock_that_is_being_measured(
+    exchange: SimulatedExchange,
+) -> None:
+    """One attempt is refused for its time, and the clock hangs: the other's Ack counts at once."""
+    account = account_of(exchange)
+    exchange.faults.add(Hold("first"), operation="cancel-all", nth=1)
+    exchange.faults.add(Skew(95_000), operation="cancel-all", nth=2)
+    exchange.faults.add(Hold("clock"), operation="clock", times=None)
+    retry = RetryPolicy(patience=0.02)
+    async with (
+        SessionPool(warm=0, connect_timeout=60) as pool,
+        client_of(exchange, account, pool=pool, retry=retry) as client,
+        asyncio.timeout(10),
+    ):
+        call = asyncio.create_task(client.cancel_all("cash", timeout=60))
+        await exchange.until(lambda: "clock" in exchange.waiting)
+        exchange.release("first")
+        ack = await call
+    assert [attempt.fate for attempt in ack.attempts][:2] == ["answered", "refused"]
+
+
+async def test_a_clock_that_has_jumped_is_measured_anew(exchange: SimulatedExchange) -> None:
+    """What was measured before the venue refused does not count, however much quicker it was."""
+    account = account_of(exchange)
+    exchange.skew_ms = 95_000
+    async with cold_pool() as pool, client_of(exchange, account, pool=pool) as client:
+        for skew_ms in (0, -95_000):
+            await client.cancel_all("cash")
+            exchange.skew_ms = skew_ms
+            exchange.faults.add(Delay(0.05), operation="clock")
+            ack = await client.cancel_all("cash")
+            assert [attempt.fate for attempt in ack.attempts] == ["refused", "answered"]
+
+
+@pytest.mark.parametrize("dated", [True, False])
+async def test_the_date_of_a_refusal_serves_where_the_clock_is_silent(dated: bool) -> None:
+    """A venue 95 s ahead whose clock hangs: the refusal's own date does, where it has one."""
+    ahead = 95
+
+    async def serve(request: bytes, writer: asyncio.StreamWriter) -> None:
+        head = request.partition(b"\r\n\r\n")[0].decode()
+        if not head.startswith("DELETE"):
+            await asyncio.Event().wait()
+        now = time.time() + ahead
+        (stamped,) = re.findall(r"x-auth-timestamp: (\d+)", head)
+        body = b'{"code":100011,"reason":"INVALID_TIMESTAMP"}'
+        if abs(int(stamped) / 1000 - now) < 30:
+            info = b'"info":{"symbol":"","timestamp":%d}' % (now * 1000)
+            body = b'{"code":0,"data":{"ac":"CASH","action":"cancel-all","status":"Ack",%s}}' % info
+        date = b"Date: %s\r\n" % formatdate(now, usegmt=True).encode() if dated else b""
+        writer.write(b"HTTP/1.1 200 OK\r\n%sContent-Length: %d\r\n\r\n%s" % (date, len(body), body))
+
+    async with raw_server(serve) as address, cold_pool() as pool:
+        venue = AscendEX(
+            rest_url=f"http://{address}", stream_url=f"ws://{address}", account_group=1
+        )
+        retry = RetryPolicy(patience=0.05)
+        credentials = Credentials("key", "secret")
+        async with Client(credentials, venue=venue, pool=pool, retry=retry) as client:
+            cancel = client.cancel_all("cash", timeout=5)
+            if dated:
+                ack = await cancel
+                assert [attempt.fate for attempt in ack.attempts] == ["refused", "answered"]
+            else:
+                with pytest.raises(InvalidRequest):
+                    await cancel
 
 
 async def test_clock_is_measured_in_the_background(exchange: SimulatedExchange) -> None:
@@ -386,6 +502,57 @@ async def test_another_attempt_goes_beside_one_that_is_not_answered(
         await exchange.until(lambda: first.answer == "answered")
 
 
+async def test_what_was_said_before_the_time_was_up(exchange: SimulatedExchange) -> None:
+    """The last attempt is not answered: the error says so, and what the one before came to."""
+    account = account_of(exchange)
+    exchange.faults.add(Answer(502, b"<html>Bad Gateway</html>"), operation="cancel-all", nth=1)
+    exchange.faults.add(Hang(), operation="cancel-all", times=None)
+    async with client_of(exchange, account) as client:
+        with pytest.raises(OutcomeUnknown, match="; before, HTTP 502; ") as caught:
+            await client.cancel_all("cash", timeout=0.3)
+    assert isinstance(caught.value, DeadlineExceeded)
+    assert isinstance(caught.value.__cause__, VenueUnavailable)
+    assert caught.value.__cause__.http_status == 502
+    assert caught.value.may_have_executed
+
+
+@pytest.mark.parametrize("other", [Hang(executed=True), Hold("other")], ids=["silent", "dropped"])
+async def test_a_refusal_that_ends_the_call_is_raised(
+    exchange: SimulatedExchange, other: Any
+) -> None:
+    """Whatever becomes of an attempt beside it: that is not known, and the error says so, too."""
+    account = account_of(exchange)
+    exchange.faults.add(other, operation="cancel-all", nth=1)
+    exchange.faults.add(Drop(executed=True), operation="cancel-all", nth=1)
+    exchange.faults.add(Answer(403, b"{}"), operation="cancel-all", times=None)
+    retry = RetryPolicy(patience=0.02)
+    async with client_of(exchange, account, retry=retry) as client:
+        call = asyncio.create_task(client.cancel_all("cash", timeout=0.3))
+        await exchange.until(lambda: [r for r in exchange.requests if r.status == 403])
+        exchange.release("other")
+        with pytest.raises(PermissionDenied) as caught:
+            await call
+    assert caught.value.http_status == 403
+    assert caught.value.may_have_executed
+    assert [attempt.fate for attempt in caught.value.attempts] == ["unknown", "refused"]
+
+
+async def test_an_ack_that_comes_together_with_a_refusal_counts(
+    exchange: SimulatedExchange,
+) -> None:
+    """Two attempts are answered at the same moment, one with a final refusal: the Ack counts."""
+    account = account_of(exchange)
+    exchange.faults.add(Hold("both"), operation="cancel-all", times=2)
+    exchange.faults.add(Answer(403, b"{}"), operation="cancel-all", nth=1)
+    retry = RetryPolicy(patience=0.02)
+    async with client_of(exchange, account, retry=retry) as client:
+        call = asyncio.create_task(client.cancel_all("cash"))
+        await exchange.until(lambda: exchange.waiting.count("both") == 2)
+        exchange.release("both")
+        ack = await call
+    assert [attempt.fate for attempt in ack.attempts][:2] == ["refused", "answered"]
+
+
 async def test_nothing_listens_is_not_sent() -> None:
     """A refused connection is tried again within the time, and nothing can have been executed."""
     venue = AscendEX(rest_url="http://127.0.0.1:9", stream_url="ws://127.0.0.1:9", account_group=1)
@@ -520,9 +687,10 @@ async def test_oversized_reply_is_refused(exchange: SimulatedExchange) -> None:
     """A reply larger than any Ack is not read to its end."""
     account = account_of(exchange)
     exchange.faults.add(Answer(200, b" " * 100_000), operation="cancel-all", times=None)
-    async with client_of(exchange, account) as client:
-        with pytest.raises(MassCancelError, match="larger"):
-            await client.cancel_all("cash", timeout=0.2)
+    once = RetryPolicy(base=60.0)  # so that no later attempt is cut short by the deadline
+    async with client_of(exchange, account, retry=once) as client:
+        with pytest.raises(ProtocolError, match="larger"):
+            await client.cancel_all("cash")
 
 
 async def test_echoed_secrets_are_scrubbed(exchange: SimulatedExchange) -> None:

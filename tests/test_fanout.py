@@ -172,6 +172,37 @@ async def test_concurrency_bounds_requests_in_flight(exchange: SimulatedExchange
     assert report.all_ok
 
 
+async def test_connections_bound_all_fan_outs_of_a_pool(exchange: SimulatedExchange) -> None:
+    """Together they keep to the pool's ``connections``, for which a direct cancel does not wait."""
+    account = account_of(exchange)
+    exchange.faults.add(Hold("all"), operation="cancel-all", path="/cash/", times=None)
+    async with AsyncExitStack() as stack:
+        pool = await stack.enter_async_context(cold_pool(connections=4))
+        clients = [
+            await stack.enter_async_context(client_of(exchange, account, pool=pool))
+            for _ in range(3)
+        ]
+
+        def held(expected: int) -> bool:
+            return len(exchange.operations("cancel-all")) >= expected and len(exchange.waiting) >= 4
+
+        symbols = [f"S{n}/USDT" for n in range(4)]
+        running = [
+            asyncio.create_task(cancel_many(Target.product([client], ["cash"], symbols)))
+            for client in clients
+        ]
+        for turn in range(3):
+            await exchange.until(partial(held, 5 * turn + 4))
+            await clients[0].cancel_all("margin")  # what could have left before this, has
+            assert (len(exchange.operations("cancel-all")), len(exchange.waiting)) == (
+                5 * turn + 5,
+                4,
+            )
+            exchange.release("all")
+        reports = await asyncio.gather(*running)
+    assert all(report.all_ok for report in reports)
+
+
 async def test_leaving_early_ends_what_is_under_way(exchange: SimulatedExchange) -> None:
     """Breaking out of the iteration leaves no task behind."""
     account = account_of(exchange)

@@ -26,11 +26,12 @@ from masscancel import (
     cancel_many,
     cancel_on_exit,
 )
-from masscancel.sim import Account, Answer, Hang, Hold, Script, SimulatedExchange, What
+from masscancel.sim import HELD, Account, Answer, Hang, Hold, Order, Script, SimulatedExchange, What
 from masscancel.sim.bitmex import BitMEXDialect
 from masscancel.venues.bitmex import BitMEX
 from support import account_of, client_of, cold_pool
 
+SIGUSR1 = (signal.SIGUSR1,)
 REFUSED = Answer(200, b'{"code":200001,"reason":"AUTHENTICATION_FAILED","message":"no"}')
 
 
@@ -73,6 +74,13 @@ async def raises() -> None:
     raise LookupError("the strategy's own")
 
 
+async def waits_for_who_is_cancelled() -> None:
+    """End with a cancellation that is not of this task."""
+    other = asyncio.create_task(asyncio.Event().wait())
+    other.cancel()
+    await other
+
+
 async def is_cancelled() -> None:
     """End as a task does that somebody cancels."""
     task = asyncio.current_task()
@@ -84,7 +92,12 @@ async def is_cancelled() -> None:
 @pytest.mark.asyncio
 @pytest.mark.parametrize(
     ("body", "error"),
-    [(returns, None), (raises, LookupError), (is_cancelled, asyncio.CancelledError)],
+    [
+        (returns, None),
+        (raises, LookupError),
+        (is_cancelled, asyncio.CancelledError),
+        (waits_for_who_is_cancelled, asyncio.CancelledError),
+    ],
 )
 async def test_every_end_is_flat(
     exchange: SimulatedExchange,
@@ -369,7 +382,94 @@ async def test_a_client_that_is_left_before_the_block(exchange: SimulatedExchang
     assert report.outcomes[0].confirmation is not None
 
 
+@pytest.mark.asyncio
+async def test_clients_that_are_left_before_the_block(exchange: SimulatedExchange) -> None:
+    """What the first one's leaving has begun covers all targets, and is done once."""
+    accounts = [account_of(exchange, number) for number in range(2)]
+    leave = asyncio.Event()
+
+    async def guarded(*clients: Client) -> None:
+        async with cancel_on_exit(Target.product(clients, ["cash"]), confirm=False):
+            await leave.wait()
+
+    async with client_of(exchange, accounts[0]) as one, client_of(exchange, accounts[1]) as other:
+        task = asyncio.create_task(guarded(one, other))
+        await asyncio.sleep(0)
+    leave.set()
+    await task
+    assert [exchange.open_orders(account, "cash") for account in accounts] == [[], []]
+    assert cancels(exchange) == 2
+
+
+@pytest.mark.asyncio
+async def test_a_client_that_is_left_after_the_block(exchange: SimulatedExchange) -> None:
+    """Nothing is cancelled again: what the block held has been let go."""
+    async with desk(exchange) as (_, client):
+        async with cancel_on_exit(Target(client, "cash"), confirm=False):
+            pass
+        assert cancels(exchange) == 1
+    assert cancels(exchange) == 1
+
+
 # The gate, and what else may be asked for.
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("signals", [(), (signal.SIGUSR1,)], ids=["end", "signal"])
+async def test_the_gate_is_shut_before_anything_else_runs(
+    exchange: SimulatedExchange, calls: list[int], signals: tuple[int, ...]
+) -> None:
+    """What is to run next when the block ends, or a signal comes, finds the gate shut already."""
+    gate = OrderGate()
+    shut: list[bool] = []
+
+    async def guarded() -> None:
+        async with cancel_on_exit(Target(client, "cash"), gate=gate, signals=signals):
+            for number in signals:
+                signal.raise_signal(number)
+            asyncio.get_running_loop().call_soon(lambda: shut.append(gate.is_shut))
+            if signals:
+                await asyncio.Event().wait()
+
+    async with desk(exchange) as (_, client):
+        await asyncio.wait((asyncio.create_task(guarded()),))
+    assert shut == [True]
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("protection", [cancel_on_exit, DeadMansSwitch])
+async def test_no_proof_while_an_order_is_under_way(
+    exchange: SimulatedExchange, protection: Any
+) -> None:
+    """It is waited for, however many listings are empty; another sweep takes it when it arrives."""
+    gate = OrderGate()
+    arrive = asyncio.Event()
+
+    async def order() -> None:
+        async with gate.order():
+            await arrive.wait()
+
+    async def guarded() -> FanOutReport | None:
+        async with protection(Target(client, "cash"), gate=gate) as guard:
+            pass
+        report: FanOutReport | None = guard.report
+        return report
+
+    async with desk(exchange) as (account, client):
+        late = exchange.place(account, "cash", "BTC/USDT", script=Script(ack_delay_ms=HELD))
+        ordering = asyncio.create_task(order())
+        await asyncio.sleep(0)
+        leaving = asyncio.create_task(guarded())
+        await exchange.until(lambda: len(exchange.operations("open-orders")) >= 3)
+        assert not leaving.done()
+        exchange.engine.acknowledge(late.order_id, now_ms=exchange.now_ms)
+        arrive.set()
+        report = await leaving
+        await ordering
+        assert exchange.open_orders(account, "cash") == []
+    assert report is not None
+    assert report.outcomes[0].confirmation is not None
+    assert report.outcomes[0].confirmation.sweeps == 2
 
 
 @pytest.mark.asyncio
@@ -525,6 +625,82 @@ async def test_a_signal_ends_the_block_and_is_delivered_again(
         assert task.cancelling() == 0
         assert calls == [signal.SIGUSR1]
         assert signal.getsignal(signal.SIGUSR1) is mine
+        assert exchange.open_orders(account, "cash") == []
+
+
+@pytest.mark.asyncio
+async def test_nothing_is_left_of_a_block_that_a_signal_has_ended(
+    exchange: SimulatedExchange, calls: list[int]
+) -> None:
+    """One early cancel, however many signals come; what it waits for ends with the block."""
+    exchange.faults.add(Hang(), operation="cancel-all", nth=1)
+
+    async def guarded() -> None:
+        target = Target(client, "cash")
+        async with cancel_on_exit(target, confirm=False, signals=(signal.SIGUSR1,)):
+            try:
+                signal.raise_signal(signal.SIGUSR1)
+                await asyncio.Event().wait()
+            finally:
+                await exchange.until(lambda: cancels(exchange) == 1)
+                signal.raise_signal(signal.SIGUSR1)
+                for _ in range(20):  # nothing can be seen that is not to happen
+                    await asyncio.sleep(0)
+
+    async with desk(exchange) as (_, client):
+        await asyncio.wait((asyncio.create_task(guarded()),))
+        for _ in range(20):  # what has been cancelled comes to its end
+            await asyncio.sleep(0)
+        assert not [each for each in asyncio.all_tasks() if "masscancel/guard" in repr(each)]
+        assert cancels(exchange) == 2
+
+
+@pytest.mark.asyncio
+async def test_a_block_that_does_not_end_is_proven_flat_before_the_signal_goes_on(
+    exchange: SimulatedExchange, calls: list[int]
+) -> None:
+    """An order that came after the early cancel is swept as well, once the time is up, once."""
+
+    async def guarded() -> None:
+        target = Target(client, "cash")
+        async with asyncio.timeout(10), cancel_on_exit(target, timeout=0.3, signals=SIGUSR1):
+            signal.raise_signal(signal.SIGUSR1)
+            signal.raise_signal(signal.SIGUSR1)
+            for _ in range(2):
+                with contextlib.suppress(asyncio.CancelledError):
+                    await exchange.until(lambda: cancelled(exchange) == 2)
+            exchange.place(account, "cash", "BTC/USDT")
+            while not calls:  # noqa: ASYNC110  # it is a signal's handler that tells
+                await asyncio.sleep(0.01)
+            left.append((cancels(exchange), exchange.open_orders(account, "cash")))
+
+    left: list[tuple[int, list[Order]]] = []
+    async with desk(exchange) as (account, client):
+        await asyncio.gather(asyncio.create_task(guarded()), return_exceptions=True)
+    assert left == [(2, [])]
+    assert calls == [signal.SIGUSR1]
+
+
+@pytest.mark.asyncio
+async def test_a_signal_does_not_hide_that_the_owner_cancelled_as_well(
+    exchange: SimulatedExchange, calls: list[int]
+) -> None:
+    """Two cancellations of the block, of which one is the signal's: the other goes on."""
+    inside = asyncio.Event()
+
+    async def guarded() -> None:
+        async with cancel_on_exit(Target(client, "cash"), confirm=False, signals=SIGUSR1):
+            inside.set()
+            await asyncio.Event().wait()
+
+    async with desk(exchange) as (account, client):
+        task = asyncio.create_task(guarded())
+        await inside.wait()
+        signal.raise_signal(signal.SIGUSR1)
+        asyncio.get_running_loop().call_soon(task.cancel)  # right after the signal's
+        await asyncio.wait((task,))
+        assert task.cancelled()
+        assert calls == [signal.SIGUSR1]
         assert exchange.open_orders(account, "cash") == []
 
 
@@ -773,6 +949,32 @@ async def test_cancelled_at_every_step_of_the_exit(
         assert exchange.open_orders(account, "cash") == []
 
     assert await step_through(exchange, work, check) > 10
+
+
+@pytest.mark.asyncio
+async def test_a_cancel_that_is_started_again_has_the_time_that_is_left(
+    exchange: SimulatedExchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever ends all tasks, again and again, does not prolong it; and a proof still fits in."""
+    limits: list[float] = []
+
+    async def ended(targets: list[Target], **options: Any) -> FanOutReport:
+        limits.append(options["timeout"])
+        assert options["settle"] < options["timeout"]
+        if len(limits) == 1:
+            await asyncio.sleep(0.06)  # so that less is left than the usual settling time
+        if len(limits) < 4:
+            raise asyncio.CancelledError
+        return await cancel_many(targets, **options)
+
+    monkeypatch.setattr(masscancel.guard, "cancel_many", ended)
+    async with desk(exchange) as (account, client):
+        with contextlib.suppress(ExceptionGroup):  # it may have been too short for the proof
+            async with cancel_on_exit(Target(client, "cash"), timeout=0.3):
+                pass
+        assert exchange.open_orders(account, "cash") == []
+    assert limits == sorted(limits, reverse=True)
+    assert max(limits[1:]) < 0.25
 
 
 @pytest.mark.asyncio

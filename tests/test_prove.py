@@ -19,6 +19,7 @@ from masscancel import (
     MassCancelError,
     NotFlat,
     PermissionDenied,
+    RetryPolicy,
     ScopeError,
     Target,
     Unproven,
@@ -523,6 +524,43 @@ async def test_refused_first_sweep_makes_no_storm(exchange: SimulatedExchange) -
     assert not caught.value.may_have_executed
     assert len(caught.value.residual) == 2
     assert len(exchange.operations("cancel-all")) < 20
+
+
+@pytest.mark.usefixtures("sweeps_often")
+@pytest.mark.parametrize(
+    "first", [None, Drop(executed=True), Drop()], ids=["acked", "lost", "gone"]
+)
+async def test_no_later_refusal_ends_what_a_sweep_may_have_begun(
+    exchange: SimulatedExchange, first: Action | None
+) -> None:
+    """Once a sweep may have been carried out, the listings have the last word, whatever follows."""
+    account = account_of(exchange)
+    stuck = exchange.place(account, "cash", BTC, script=STAYS)
+    if first is not None:
+        exchange.faults.add(first, operation="cancel-all", nth=1)
+    exchange.faults.add(Answer(429, b"{}"), operation="cancel-all", nth=2)
+    for number in range(3, 100):
+        exchange.faults.add(Answer(403, b"{}"), operation="cancel-all", nth=number)
+    once = RetryPolicy(base=60.0)  # each sweep is one request
+    async with client_of(exchange, account, retry=once) as client:
+        with pytest.raises(NotFlat) as caught:
+            await client.cancel_all_and_confirm("cash", settle=SETTLE, timeout=0.5)
+    assert stuck.order_id in {order.order_id for order in caught.value.residual}
+    assert len(exchange.operations("cancel-all")) >= 3
+    assert caught.value.may_have_executed
+
+
+async def test_a_sweep_that_was_lost_and_then_refused_may_have_been_carried_out(
+    exchange: SimulatedExchange,
+) -> None:
+    """Both in one call, which ends with the refusal: the listings still say what is the case."""
+    account = account_of(exchange)
+    exchange.faults.add(Drop(executed=True), operation="cancel-all", nth=1)
+    exchange.faults.add(Answer(403, b"{}"), operation="cancel-all", times=None)
+    async with trader(exchange, account) as client:
+        proof = await client.cancel_all_and_confirm("cash", settle=SETTLE)
+    assert not open_ids(exchange, account)
+    assert proof.acks == ()
 
 
 @pytest.mark.usefixtures("sweeps_often")

@@ -475,6 +475,81 @@ def test_a_token_that_is_not_needed_any_more_goes_back(ending: str) -> None:
     assert budget.take(0.5, urgent=True) == pytest.approx(1.5)
 
 
+def test_a_token_that_goes_back_is_the_next_one_to_be_had() -> None:
+    """The earliest first: whoever asks leaves in the place of one who gave up.
+
+    Not together with the last of those who wait, after a time in which nobody left.
+    """
+    budget = RetryBudget(capacity=1, rate=1)
+    assert [budget.take(0.0, urgent=True) for _ in range(5)] == [0.0, 1.0, 2.0, 3.0, 4.0]
+    for at in (3.0, 1.0, 2.0):
+        budget.give_back(at)
+    assert [budget.take(0.5, urgent=True) for _ in range(4)] == [0.5, 1.5, 2.5, 4.5]
+
+
+def test_reads_may_have_what_went_back() -> None:
+    """As soon as it has dripped in, and half of what the bucket holds is left."""
+    budget = RetryBudget(capacity=2, rate=1)
+    assert [budget.take(0.0, urgent=True) for _ in range(4)] == [0.0, 0.0, 1.0, 2.0]
+    for at in (1.0, 2.0):
+        budget.give_back(at)
+    assert [budget.take(now, urgent=False) for now in (0.0, 1.0, 2.0, 2.0)] == [None, None, 0, None]
+
+
+def test_a_token_that_went_back_is_lost_when_the_bucket_would_have_overflowed() -> None:
+    """It counts as any that dripped in: for as long as the bucket takes to fill."""
+    for now, waits in ((2.0, [0.0, 0.0, 1.0]), (2.5, [0.0, 0.5, 1.5])):
+        budget = RetryBudget(capacity=2, rate=1)
+        assert [budget.take(0.0, urgent=True) for _ in range(4)] == [0.0, 0.0, 1.0, 2.0]
+        for at in (2.0, 1.0):
+            budget.give_back(at)
+        assert [budget.take(now, urgent=True) for _ in range(3)] == waits
+
+
+def test_a_token_that_may_come_too_late_stays_where_it_is() -> None:
+    """Whoever can't use the one that went back leaves it to others; a read, to cancels."""
+    budget = RetryBudget(capacity=2, rate=1)
+    assert [budget.take(0.0, urgent=True) for _ in range(4)] == [0.0, 0.0, 1.0, 2.0]
+    budget.give_back(1.0)
+    assert budget.take(0.0, urgent=True, latest=1.0) is None
+    assert budget.take(0.0, urgent=False) is None
+    assert budget.take(0.0, urgent=True, latest=1.1) == 1.0
+
+
+@given(
+    capacity=st.integers(1, 4),
+    story=st.lists(st.tuples(st.sampled_from([0.0, 0.3, 1.0, 2.5]), st.none() | st.integers(0, 9))),
+)
+@example(capacity=1, story=[(0.0, None)] * 4 + [(0.0, 0), (0.0, None)])
+def test_whoever_gives_a_token_back_no_more_leave_than_the_bucket_allows(
+    capacity: int, story: list[tuple[float, int | None]]
+) -> None:
+    """In any span of time: what it held, and what dripped in. And nobody waits longer for it.
+
+    Each step, after so many seconds, somebody asks for a token, or one of those who wait gives up.
+    """
+    budget, without = (RetryBudget(capacity=capacity, rate=1) for _ in range(2))
+    waiting: list[float] = []
+    left: list[float] = []
+    now = 0.0
+    for pause, who in story:
+        now += pause
+        left += [at for at in waiting if at <= now]
+        waiting = [at for at in waiting if at > now]
+        if who is None:
+            wait, longest = budget.take(now, urgent=True), without.take(now, urgent=True)
+            assert wait is not None
+            assert longest is not None
+            assert wait <= longest + 1e-6
+            waiting.append(now + wait)
+        elif waiting:
+            budget.give_back(waiting.pop(who % len(waiting)))
+    left = sorted(left + waiting)
+    for first, since in enumerate(left):
+        for number, until in enumerate(left[first:], start=1):
+            assert number <= capacity + (until - since) + 1e-6
+
+
 def test_a_storm_is_spread_at_the_rate() -> None:
     """A hundred calls fail at once: their retries leave one by one as the tokens drip in."""
     budget = RetryBudget(capacity=10, rate=20)

@@ -4,8 +4,11 @@ import asyncio
 import contextlib
 import socket
 import ssl
+import threading
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import aiohttp
@@ -26,8 +29,8 @@ from masscancel import (
     SessionPool,
 )
 from masscancel.session import Clock, Nonces, Turns, connections, translate
-from masscancel.sim import SimulatedExchange
-from masscancel.venue import Request
+from masscancel.sim import Drop, SimulatedExchange
+from masscancel.venue import Probe, Request
 from support import account_of, client_of, cold_pool, raw_server
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -119,6 +122,78 @@ async def test_warmth_goes_on(exchange: SimulatedExchange) -> None:
         assert exchange.connections_opened == 2
         exchange.drop_connections()
         await exchange.until(lambda: exchange.connections_opened >= 4)
+
+
+@pytest.mark.asyncio
+async def test_warmth_costs_no_more_than_the_pool_and_the_venue_allow() -> None:
+    """Rounds are as far apart as either asks for: the pool's interval, or that of the probe."""
+    rounds: Counter[bytes] = Counter()
+    enough = asyncio.Event()
+
+    def answer(request: bytes, writer: asyncio.StreamWriter) -> None:
+        rounds[request.split()[1]] += 1
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        if rounds[b"/often"] >= 8 and len(rounds) == 3:
+            enough.set()
+
+    def probe(address: str, path: str, interval: float) -> Probe:
+        return Probe(
+            origin=f"http://{address}", path=path, interval=interval, decode=lambda _: 10**12
+        )
+
+    async with (
+        raw_server(answer) as one,
+        raw_server(answer) as other,
+        SessionPool(warm=1, warm_interval=0.01) as eager,
+        SessionPool(warm=1, warm_interval=60.0) as calm,
+    ):
+        eager.keep_warm(probe(one, "/often", 0.01))
+        eager.keep_warm(probe(other, "/the-venue-is-calm", 60.0))
+        calm.keep_warm(probe(one, "/the-pool-is-calm", 0.01))
+        async with asyncio.timeout(10):
+            await enough.wait()
+    assert (rounds[b"/the-venue-is-calm"], rounds[b"/the-pool-is-calm"]) == (1, 1)
+
+
+@pytest.mark.asyncio
+async def test_dead_peers_are_noticed_on_every_connection(
+    exchange: SimulatedExchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kept, fresh after a failure, of a websocket: each is told to look after its peer itself."""
+    sockets: list[socket.socket] = []
+    loop = asyncio.get_running_loop()
+    connect = loop.sock_connect
+
+    async def watched(sock: socket.socket, address: Any) -> None:
+        await connect(sock, address)
+        sockets.append(sock.dup())  # its options are the same, and it outlives the other
+
+    monkeypatch.setattr(loop, "sock_connect", watched)
+    exchange.faults.add(Drop(), operation="cancel-all", nth=1)
+    try:
+        async with cold_pool() as pool, client_of(exchange, account_of(exchange), pool=pool) as one:
+            ack = await one.cancel_all("cash")
+            assert [attempt.fate for attempt in ack.attempts] == ["unknown", "answered"]
+            await one.cancel_all("cash", via="stream")
+        assert len(sockets) == 3
+        for sock in sockets:
+            assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+            for option, value in DEAD_PEER.items():
+                if (number := getattr(socket, option, None)) is not None:
+                    assert sock.getsockopt(socket.IPPROTO_TCP, number) == value, option
+    finally:
+        for sock in sockets:
+            sock.close()
+
+
+#: What a socket is told, where the platform knows it: two seconds without an acknowledgement of
+#: what was written (in ms), or three probes a second apart after five idle ones, are its end.
+DEAD_PEER = {
+    "TCP_USER_TIMEOUT": 2_000,
+    "TCP_KEEPIDLE": 5,
+    "TCP_KEEPINTVL": 1,
+    "TCP_KEEPCNT": 3,
+}
 
 
 @pytest.mark.asyncio
@@ -349,6 +424,27 @@ def test_nonces_only_grow(units: list[int]) -> None:
     drawn = [nonces.next("a", unit) for _ in units]
     assert drawn == sorted(set(drawn))
     assert nonces.next("b", unit) <= time.time_ns() * unit // 10**9
+
+
+def test_nonces_only_grow_across_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads that share a key draw no number twice, even where the clock stands still."""
+    nonces = Nonces()
+    started = threading.Barrier(4)
+
+    def now() -> int:
+        time.sleep(0)  # lets another thread run
+        return 10**18
+
+    def draw(_: int) -> list[int]:
+        started.wait()
+        return [nonces.next("key", 1_000) for _ in range(200)]
+
+    monkeypatch.setattr(time, "time_ns", now)
+    with ThreadPoolExecutor(4) as threads:
+        drawn = [*threads.map(draw, range(4))]
+    assert all(sorted(each) == each for each in drawn)
+    everything = sorted(number for each in drawn for number in each)
+    assert everything == [*range(10**12, 10**12 + 800)]
 
 
 @pytest.mark.asyncio

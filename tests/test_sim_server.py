@@ -385,7 +385,7 @@ async def test_what_is_under_way_happens_by_itself(
     """The loop's timer advances the engine when an event falls due, without any request."""
     done = asyncio.Event()
     exchange.engine.listen(lambda order: done.set() if order.status is Status.FILLED else None)
-    script = Script(ack_delay_ms=1, fill_delay_ms=1, on_cancel=OnCancel.FILL)
+    script = Script(ack_delay_ms=20, fill_delay_ms=1, on_cancel=OnCancel.FILL)
     order = exchange.place(caller.account, "cash", BTC, script=script, price=Decimal(3))
     assert order.status is Status.PENDING
     async with asyncio.timeout(10):

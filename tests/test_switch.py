@@ -19,6 +19,7 @@ from masscancel import (
     Client,
     ConfigurationError,
     Credentials,
+    DeadlineExceeded,
     DeadMansSwitch,
     FanOutReport,
     OrderGate,
@@ -387,6 +388,18 @@ async def test_native() -> None:
 
 
 @pytest.mark.asyncio
+async def test_the_time_runs_from_the_entry_on() -> None:
+    """However long ago the switch was made."""
+    async with bitmex() as (venue, account, client):
+        switch = DeadMansSwitch(Target(client, "account"), timeout=4.2)
+        switch._last_beat -= 60  # as if that had been a minute ago
+        async with switch:
+            await switch.disarm()
+        assert settings(venue, account) == [5000, 0]
+        assert not switch.fired
+
+
+@pytest.mark.asyncio
 async def test_native_disarmed() -> None:
     """After disarm(), the venue's switch is off and the orders stay."""
     async with bitmex() as (venue, account, client):
@@ -432,6 +445,38 @@ async def test_native_fires_without_us() -> None:
 
 
 @pytest.mark.asyncio
+async def test_native_stays_armed_where_the_cancel_has_failed() -> None:
+    """Of two accounts, one can't be cancelled from here: there, the venue's own must fire."""
+    async with bitmex() as (venue, good, client), bitmex(1, venue) as (_, bad, other):
+        venue.faults.add(Hang(), operation="cancel-all", api_key=bad.api_key, times=None)
+        targets = Target.product([client, other], ["account"])
+        with pytest.raises(ExceptionGroup):
+            async with asyncio.timeout(10), DeadMansSwitch(targets, timeout=5, cancel_timeout=0.4):
+                pass
+        assert settings(venue, good) == [5000, 0]
+        assert settings(venue, bad) == [5000]
+
+
+@pytest.mark.asyncio
+async def test_a_renewal_under_way_does_not_arm_it_anew() -> None:
+    """One renewal at a time, however slow it is; the switch is set to 0 when that has arrived."""
+    async with bitmex() as (venue, account, client):
+        async with DeadMansSwitch(Target(client, "account"), timeout=0.8) as switch:
+            venue.faults.add(Hold("renewal"), operation="switch", times=None)
+            await venue.until(lambda: "renewal" in venue.waiting)
+            for _ in range(30):  # longer than from one renewal to the next
+                switch.beat()
+                await asyncio.sleep(0.01)
+            switch.disarm()
+            with contextlib.suppress(TimeoutError):
+                await venue.until(lambda: len(venue.waiting) > 1, timeout=0.1)
+            assert venue.waiting.count("renewal") == 1
+            venue.faults.clear()
+            venue.release("renewal")
+        assert settings(venue, account) == [1000, 1000, 0]
+
+
+@pytest.mark.asyncio
 async def test_mixed(exchange: SimulatedExchange) -> None:
     """A switch of the account is not one of a symbol; each target gets what its venue has."""
     async with bitmex() as (venue, account, client), desk(exchange) as (other, ascendex):
@@ -457,6 +502,17 @@ async def test_a_wrong_key_is_told_on_entry() -> None:
                 pytest.fail("entered without a switch")
         assert not any(secret in str(caught.value) for secret in SECRETS)
         assert len(venue.open_orders(account, "account")) == 2
+
+
+@pytest.mark.asyncio
+async def test_a_venue_that_is_silent_is_told_on_entry() -> None:
+    """Arming, and the attempt to take that back, have their time limits."""
+    async with bitmex() as (venue, _, client):
+        venue.faults.add(Hang(), operation="switch", times=None)
+        with pytest.raises(DeadlineExceeded):
+            async with DeadMansSwitch(Target(client, "account"), timeout=0.2, cancel_timeout=0.3):
+                pytest.fail("entered without a switch")
+        assert len(venue.operations("switch")) == 2
 
 
 @pytest.mark.asyncio

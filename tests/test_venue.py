@@ -322,6 +322,9 @@ def test_a_body_is_decoded() -> None:
         b"<!DOCTYPE html><html><body>502 Bad Gateway</body></html>",
         b"\x1f\x8b\x08\x00",
         b"\0" * 100,
+        b'{"now": 4, "now": 5}',
+        b'{"then": {"a": 1, "b": 2, "a": 1}, "now": 5}',
+        b'{"now": 4, "n\\u006fw": 5}',
     ],
     ids=lambda body: ascii(body[:24]),
 )

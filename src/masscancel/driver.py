@@ -16,6 +16,7 @@ from masscancel.errors import (
     StampRefused,
     TransportError,
     UnansweredInTime,
+    VenueError,
 )
 from masscancel.job import NOWHERE, Job, Places
 from masscancel.retry import Retry, RetryPolicy
@@ -110,6 +111,8 @@ class _Pursuit:
         self._running: dict[Try, asyncio.Task[None]] = {}
         self._ended: list[tuple[Try, Any]] = []
         self._errors: list[MassCancelError] = []
+        self._refusal: VenueError | None = None  # which ended it, while others were under way
+        self._stale: tuple[Try, StampRefused] | None = None  # whose stamp the venue refused
         self._bell: asyncio.Future[None] | None = None
         self._crash: BaseException | None = None
 
@@ -133,10 +136,10 @@ class _Pursuit:
                         pool.leave_to_answer(self._leave(), deadline)
                         return result
                     if not await self._goes_on(attempt, result):
-                        return _verdict(self._errors)
+                        return self._refusal or _verdict(self._errors)
             if self._running or not self._errors:
                 self._errors.append(_out_of_time(self._call, self._running, self._errors))
-            return _verdict(self._errors)
+            return self._refusal or _verdict(self._errors)
         finally:
             retry.done()
             if self._running:
@@ -202,7 +205,8 @@ class _Pursuit:
         """
         self._job.begin(attempt)
         sending = attempt.sending
-        sending.at_once = not self._running and sending.wants != "fresh"
+        alone = not self._running and self._stale is None
+        sending.at_once = alone and sending.wants != "fresh"
         if sending.at_once:
             try:
                 async with asyncio.timeout_at(min(self._retry.next_send, self._job.deadline)):
@@ -225,10 +229,22 @@ class _Pursuit:
         self._running[attempt] = task
 
     async def _run(self, attempt: Try) -> None:
+        if self._stale is not None and not attempt.stamped_at:
+            await self._set_clock(*self._stale)
         result = await attempt.result()
         self._running.pop(attempt, None)
         self._ended.append((attempt, result))
         self._ring()
+
+    async def _set_clock(self, attempt: Try, refused: StampRefused) -> None:
+        """Measure the clock, unless that was done since: no longer than an answer may take."""
+        driver = self._driver
+        await driver.pool.measure(
+            driver.venue.probe(self._call.origin),
+            since=attempt.stamped_at,
+            deadline=min(self._job.deadline, self._loop.time() + driver.policy.patience),
+            date_ms=refused.date_ms,
+        )
 
     def _done(self, attempt: Try, places: Places, task: asyncio.Task[None]) -> None:
         places.leave()
@@ -266,10 +282,11 @@ class _Pursuit:
             again = retry.next_send < job.deadline  # the other path goes on by itself
         else:
             again = retry.again(error, self._loop.time())
-        if again and isinstance(error, StampRefused) and not call.nonces_per_second:
-            probe = self._driver.venue.probe(call.origin)
-            await self._driver.pool.measure(probe, since=attempt.stamped_at, deadline=job.deadline)
-        return again or bool(self._running)
+            if not again and isinstance(error, VenueError):
+                self._refusal = self._refusal or error
+        if isinstance(error, StampRefused) and not call.nonces_per_second:
+            self._stale = attempt, error
+        return again or bool(self._running or self._ended)
 
     def _leave(self) -> Iterable[asyncio.Task[None]]:
         """Let go of what still runs: somebody else will see to its end."""
@@ -294,15 +311,22 @@ def _out_of_time(
 ) -> MassCancelError:
     attempts = list(running)
     if any(attempt.reached for attempt in attempts):
-        said = f"; before, {errors[-1].args[0]}" if errors else ""
-        return UnansweredInTime(f"no answer from {call.origin} within the time{said}")
+        before = _verdict(errors) if errors else None
+        said = f"; before, {before._what()}" if before else ""  # noqa: SLF001  # a friend
+        error = UnansweredInTime(f"no answer from {call.origin} within the time{said}")
+        error.__cause__ = before
+        return error
     if attempts:
         return NotSentInTime(f"no connection to {call.origin} within the time")
     return DeadlineExceeded("the time was up before anything could be sent")
 
 
 def _verdict(errors: Sequence[MassCancelError]) -> MassCancelError:
-    """The error that speaks for all: the last, unless it hides that an attempt may have arrived."""
+    """The error that speaks for all: the last, unless it hides that an attempt may have arrived.
+
+    A refusal that ended the call goes before it, whatever came of what was still under way: it
+    says what there is to mend. That others may have been carried out, each error says anyhow.
+    """
     verdict = errors[-1]
     if isinstance(verdict, NotSent):
         verdict = next((e for e in reversed(errors) if not isinstance(e, NotSent)), verdict)

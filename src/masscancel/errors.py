@@ -22,7 +22,9 @@
     └── Halted                   the gate is shut
 
 An attempt that the deadline cut short is both ``DeadlineExceeded`` and what is known about it:
-``NotSent`` or ``OutcomeUnknown``. Catch whichever matters to you.
+``NotSent`` or ``OutcomeUnknown``. Catch whichever matters to you. What the attempts before it came
+to is its ``__cause__``. Where the venue has refused one for good, that refusal is raised instead,
+since it says what there is to mend; ``may_have_executed`` still counts the others.
 """
 
 from collections import Counter
@@ -190,7 +192,13 @@ class InvalidRequest(VenueError):
 
 
 class StampRefused(InvalidRequest):
-    """The venue refused the timestamp or the nonce. Stamped anew and tried once more."""
+    """The venue refused the timestamp or the nonce. Stamped anew and tried once more.
+
+    Attributes:
+        date_ms: its time when it refused, to the second, ms since the epoch; ``None`` if unknown.
+    """
+
+    date_ms: int | None = None
 
     advice = "check the clock of this machine, and that nothing else uses the key's nonces"
 

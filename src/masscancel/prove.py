@@ -136,7 +136,7 @@ class Prover:
         try:
             self._acks.append(await self._sweep_once(self._part(now)))
         except MassCancelError as error:
-            if not self._may_have_swept and not isinstance(error, _PASSING):
+            if not self._may_have_swept and _is_final(error):
                 self._job.describe(error)
                 raise
             wait = error.retry_after if isinstance(error, VenueError) else None
@@ -228,3 +228,13 @@ class Prover:
         error.__cause__ = self._last_error
         self._job.describe(error)
         return error
+
+
+def _is_final(error: MassCancelError) -> bool:
+    """Whether it ends the proof when the first sweep fails so: going on would not help.
+
+    Of what the venue refused at last, an attempt before may have been carried out.
+    """
+    if isinstance(error, VenueError) and error.may_have_executed:
+        return False
+    return not isinstance(error, _PASSING)

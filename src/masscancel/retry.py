@@ -31,6 +31,7 @@ this module would be no shorter, and it would need a clock and a sleep of its ow
 import math
 import random
 from collections.abc import Callable
+from heapq import heappop, heappush
 
 import msgspec
 
@@ -81,6 +82,10 @@ class RetryBudget:
     So a thousand clients in trouble make a stream of retries, not a storm. Cancels may draw on
     tokens that have yet to drip in, by waiting for them. Other calls get none of the last half.
 
+    A token has a time at which it drips in. Whoever does not need it any more gives back that very
+    one, and whoever asks next gets the earliest that was given back: so no two leave on one token,
+    and nobody waits for a late one while an early one is left over.
+
     Args:
         capacity: how many tokens the bucket holds; it starts full.
         rate: how many drip in per second.
@@ -89,8 +94,9 @@ class RetryBudget:
     def __init__(self, capacity: float = 128, rate: float = 64) -> None:
         self._capacity = capacity
         self._rate = rate
-        self._tokens = float(capacity)
+        self._tokens = float(capacity)  # that nobody has had; below 0, so many were taken ahead
         self._counted_at: float | None = None
+        self._given_back: list[float] = []  # when they drip in, or did: a heap
 
     def take(self, now: float, *, urgent: bool, latest: float = math.inf) -> float | None:
         """Take a token: the seconds to wait for it, or ``None`` if there is none to have.
@@ -104,15 +110,22 @@ class RetryBudget:
             dripped = max(0.0, now - self._counted_at) * self._rate
             self._tokens = min(self._capacity, self._tokens + dripped)
         self._counted_at = now
-        wait = max(0.0, (1 - self._tokens) / self._rate)
-        if now + wait >= latest or (not urgent and self._tokens - 1 < self._capacity / 2):
+        given_back = self._given_back
+        while given_back and given_back[0] < now - (self._capacity - 1) / self._rate:
+            heappop(given_back)  # the bucket has filled up since
+        at = given_back[0] if given_back else now + (1 - self._tokens) / self._rate
+        left = self._tokens + len(given_back) - 1
+        if at >= latest or (not urgent and left < self._capacity / 2):
             return None
-        self._tokens -= 1
-        return wait
+        if given_back:
+            heappop(given_back)
+        else:
+            self._tokens -= 1
+        return max(0.0, at - now)
 
-    def give_back(self) -> None:
-        """A token that was waited for is not needed any more."""
-        self._tokens = min(self._capacity, self._tokens + 1)
+    def give_back(self, at: float) -> None:
+        """The token that was waited for, which comes at that time, is not needed any more."""
+        heappush(self._given_back, at)
 
 
 class Retry:
@@ -153,7 +166,7 @@ class Retry:
         self._draw = draw
         self._refusals = 0
         self._refusals_allowed = policy.stamp_refusals if stamp_refusals is None else stamp_refusals
-        self._reserved = False  # a token of the budget, for a time that is still to come
+        self._reserved = False  # a token of the budget, which comes at ``next_send``
         self._not_before = started
         self._refused = False
         self.sends = 0
@@ -201,7 +214,7 @@ class Retry:
         """No attempt will leave at the time that was planned: a token for it is given back."""
         if self._reserved:
             self._reserved = False
-            self._budget.give_back()
+            self._budget.give_back(self.next_send)
 
     def _give_up(self) -> None:
         self._refused = True

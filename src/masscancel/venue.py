@@ -22,6 +22,7 @@ How three quite different venues say "cancel everything"::
         return combine(acks)
 """
 
+import json
 import re
 from collections.abc import Callable, Generator, Mapping, Sequence
 from datetime import UTC
@@ -41,6 +42,7 @@ from masscancel.errors import (
     PermissionDenied,
     ProtocolError,
     RateLimited,
+    StampRefused,
     VenueError,
     VenueUnavailable,
 )
@@ -444,21 +446,49 @@ def _address(host: str) -> IPv4Address | IPv6Address | None:
 _CONTENT_TYPES: Final = frozenset({"application/json", "text/html", "text/plain"})
 
 
+def _one_value_each(pairs: list[tuple[str, object]]) -> None:
+    """Refuse an object in which a name stands twice."""
+    if len(dict(pairs)) != len(pairs):
+        raise ValueError("a name stands twice in one object")
+
+
+_ONE_VALUE_EACH: Final = json.JSONDecoder(
+    object_pairs_hook=_one_value_each, parse_int=str, parse_float=str
+)
+
+
+def check_names(text: bytes) -> None:
+    """Check that in no object of a JSON text a name stands twice.
+
+    Of two values msgspec would take the last, others the first: RFC 8259 section 4.
+
+    Raises:
+        ValueError: one does.
+    """
+    _ONE_VALUE_EACH.raw_decode(text.decode().lstrip())
+
+
 def decode_json(
     decoder: "msgspec.json.Decoder[T]", reply: Reply, part: msgspec.Raw | None = None
 ) -> T:
     """Decode a reply's body, or a part of it.
 
     Raises:
-        ProtocolError: it is not the JSON that was expected.
+        ProtocolError: it is not the JSON that was expected, or a name in it has two values.
     """
     try:
-        return decoder.decode(reply.body if part is None else part)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        value = decoder.decode(reply.body if part is None else part)
+        if part is None:
+            check_names(reply.body)
+    except (ValueError, RecursionError) as error:  # msgspec's, too, are ValueErrors
         # Of what the peer said, nothing is repeated.
         why = "it is not JSON"
         if isinstance(error, msgspec.ValidationError):
             why = re.sub("'.*'", "", str(error), flags=re.DOTALL)
+        elif type(error) is ValueError:
+            why = str(error)
+    else:
+        return value
     kind = reply.headers.get("Content-Type", "").partition(";")[0].strip().lower()
     raise ProtocolError(
         f"the reply can't be understood: HTTP {reply.status}, {len(reply.body)} bytes of "
@@ -488,13 +518,19 @@ def retry_after(reply: Reply, now_ms: int) -> float | None:
     value = reply.headers.get("Retry-After", "").strip()
     if value.isascii() and value.isdigit():
         return float(value[:9])
+    until_ms = _http_date(value)
+    return None if until_ms is None else max(0.0, (until_ms - now_ms) / 1000)
+
+
+def _http_date(value: str) -> int | None:
+    """A date of HTTP's, ms since the epoch: RFC 9110 section 5.6.7."""
     try:
         moment = parsedate_to_datetime(value)
     except (ValueError, TypeError, OverflowError):
         return None
     if moment.tzinfo is None:  # all of HTTP's dates are in UTC
         moment = moment.replace(tzinfo=UTC)
-    return max(0.0, moment.timestamp() - now_ms / 1000)
+    return int(moment.timestamp() * 1000)
 
 
 def http_error(
@@ -519,7 +555,10 @@ def http_error(
     kind = kind or _kind_of_status(reply.status, has_code=code is not None)
     if kind is None:
         return ProtocolError(f"HTTP {reply.status} is no answer to a cancel or a listing")
-    return kind(code, reason, message, reply.status, retry_after=retry_after(reply, now_ms))
+    error = kind(code, reason, message, reply.status, retry_after=retry_after(reply, now_ms))
+    if isinstance(error, StampRefused):
+        error.date_ms = _http_date(reply.headers.get("Date", ""))
+    return error
 
 
 _KINDS: Final[Mapping[int, type[VenueError]]] = {

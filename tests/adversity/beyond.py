@@ -348,13 +348,13 @@ BEYOND_THE_PAGE = [
                 ack_bytes(seen)[:-1] + b',"code":100001,"reason":"INVALID_HTTP_INPUT"}'
             )
         ),
-        error=VenueError,
-        unknown=False,
+        error=ProtocolError,
     ),
     Case(
-        name="an error, then the same keys with an Ack",  # the last of each counts, as above
+        name="an error, then the same keys with an Ack",
         row="duplicate JSON keys",
         stage=says(lambda seen: http(b'{"code":100001,' + ack_bytes(seen)[1:])),
+        error=ProtocolError,
     ),
     *(
         Case(

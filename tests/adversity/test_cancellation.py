@@ -102,11 +102,11 @@ async def scene(
 async def check_aftermath(client: Client, pool: SessionPool) -> None:
     """Nothing is left of a call, and the next one works."""
     await asyncio.sleep(0)
-    await client.cancel_all("cash")
+    ack = await client.cancel_all("cash")
     sessions: list[Any] = [*pool._sessions.values()]
     losers = [task for task in ours() if "driver.py" in task]
     assert sum(len(session.connector._acquired) for session in sessions) <= len(losers)
-    assert len(losers) <= 1  # of the last call, which left its first attempt to be answered
+    assert len(losers) < len(ack.attempts)  # of the last call, which left them to be answered
     assert pool.lane._free == 2
 
 

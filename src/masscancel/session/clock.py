@@ -35,9 +35,15 @@ class Clock:
         self._skew_ms = int(trip / 2) + CLOCK_MARGIN_MS
         self.measured_at = time.monotonic()
 
-    def forget(self) -> None:
-        """The venue disagrees: what was measured does not hold any more."""
+    def forget(self, date_ms: int | None = None) -> None:
+        """The venue disagrees: what was measured does not hold any more.
+
+        Until the clock has been measured again, its own date will do, which is to the second.
+        """
         self._samples.clear()
+        if date_ms is not None:
+            self._offset_ms = date_ms + 500 - time.time() * 1000
+            self._skew_ms = 2 * CLOCK_MARGIN_MS
 
     def stamp(self, nonce: int = 0) -> Stamp:
         """The venue's time now."""

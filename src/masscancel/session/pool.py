@@ -298,17 +298,20 @@ class SessionPool:
         self._clocks[probe.origin].add(before, time.time() * 1000, venue_ms)
         return sending.reused
 
-    async def measure(self, probe: Probe, *, since: float, deadline: float) -> None:
+    async def measure(
+        self, probe: Probe, *, since: float, deadline: float, date_ms: int | None = None
+    ) -> None:
         """Measure the origin's clock, unless that was done after ``since`` (``time.monotonic``).
 
-        Any number of callers share one measurement. Gives up at the deadline, in the loop's time.
+        Any number of callers share one measurement. Gives up at the deadline, in the loop's time,
+        and goes by ``date_ms`` then, the venue's time now, to the second, if that is known.
         """
         clock = self._clocks[probe.origin]
         if clock.measured_at > since:
             return
         task = self._measuring.get(probe.origin)
         if task is None:
-            clock.forget()
+            clock.forget(date_ms)
             task = asyncio.create_task(self._measure(probe))
             self._measuring[probe.origin] = task
             task.add_done_callback(lambda _: self._measuring.pop(probe.origin, None))
