@@ -3,10 +3,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint types format adversity sequences soak fuzz mutants bench clean
+# Options for the script of a target: make soak ARGS="--seed 3 --seconds 300"
+ARGS ?=
+
+.PHONY: help demo test lint types format adversity sequences soak fuzz mutants bench clean
 
 demo: $(READY)  ## run the main job against the embedded exchange
 	$(BIN)/masscancel demo
+
+help:  ## say what there is
+	@sed -n 's/^\([a-z]*\):.*## /\1: /p' Makefile
 
 test: $(READY) lint types  ## lint, type-check and run every test
 	$(BIN)/python -m pytest -n 2 --cov --cov-report=term
@@ -23,21 +29,22 @@ format: $(READY)  ## put the code into its one form
 	$(BIN)/ruff check --fix .
 
 adversity: $(READY)  ## play the fault matrix, and report overruns, sends, false Acks
-	$(BIN)/python tests/adversity/overrun.py
+	$(BIN)/python tests/adversity/overrun.py $(ARGS)
+	$(BIN)/python -m pytest -q -p no:xdist tests/adversity --ignore=tests/adversity/test_matrix.py
 
 sequences: $(READY)  ## look for a false Confirmation in 100,000 random sequences (half an hour)
 	MASSCANCEL_SEQUENCES=100000 $(BIN)/python -m pytest -p no:xdist tests/test_confirm_machine.py
 
 soak: $(READY)  ## trade and kill, again and again, against an exchange that fails at random
-	$(BIN)/python tests/adversity/soak.py
+	$(BIN)/python tests/adversity/soak.py $(ARGS)
 
 fuzz: $(READY)  ## coverage-guided fuzzing of every venue's replies (Linux)
 	$(BIN)/python -m pip install --quiet --group fuzz
-	$(BIN)/python tests/adversity/fuzz_replies.py
+	$(BIN)/python tests/adversity/fuzz_replies.py $(ARGS)
 
 mutants: $(READY)  ## change the code that decides, and see that a test notices
 	$(BIN)/python -m pip install --quiet --group mutants
-	$(BIN)/python tests/adversity/mutants.py
+	$(BIN)/python tests/adversity/mutants.py $(ARGS)
 
 bench: $(READY)  ## measure beside what one would use instead (some ten minutes)
 	$(BIN)/python -m pip install --quiet --group bench

@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
-from masscancel import Client, Target, cancel_many
-from masscancel.sim import SimulatedExchange
+from masscancel import Client, MassCancelError, Target, cancel_many
+from masscancel.models import Via
+from masscancel.sim import Hang, SimulatedExchange
 from support import account_of, client_of, cold_pool
 
 pytestmark = pytest.mark.asyncio
@@ -106,3 +107,52 @@ async def test_a_target_of_a_fan_out(exchange: SimulatedExchange) -> None:
         targets = [Target(client, "cash", "BTC/USDT")] * 20
         seen = await count(lambda: cancel_many(targets), per=20)
     within(seen, create_task=1.1, create_future=1.1, call_at=1.1, python_calls=122)
+
+
+async def turns_after(task: asyncio.Future[Any], timeout: float) -> int:
+    """How many turns of the loop it takes to end what waits, once its time is up.
+
+    The clock is put forward, so that nothing has to be waited for.
+    """
+    loop: Any = asyncio.get_running_loop()
+    real, turns = loop.time, 0
+    loop.time = lambda: real() + timeout
+    try:
+        while not task.done():
+            await asyncio.sleep(0)
+            turns += 1
+    finally:
+        del loop.time
+    assert isinstance(task.exception(), MassCancelError | TimeoutError)
+    return turns
+
+
+async def more_turns(exchange: SimulatedExchange, call: Awaitable[object]) -> int:
+    """How many more than a bare time limit a call takes, which hangs, and has 60 seconds."""
+    bare = asyncio.ensure_future(asyncio.wait_for(asyncio.Event().wait(), 60.0))
+    await asyncio.sleep(0)
+    expected = await turns_after(bare, 60.0)
+    task = asyncio.ensure_future(call)
+    await exchange.until(lambda: exchange.waiting)
+    return await turns_after(task, 60.0) - expected
+
+
+@pytest.mark.parametrize("via", ["rest", "stream", "both"])
+async def test_a_call_that_ends_at_its_deadline(exchange: SimulatedExchange, via: Via) -> None:
+    """It ends its attempts and waits until they have: three turns of the loop more.
+
+    Each is as long as the loop is busy: with more of them, it would end later under load.
+    """
+    exchange.faults.add(Hang(), operation="cancel-all", times=None)
+    async with client_of(exchange, account_of(exchange), watch=("cash",)) as client:
+        await exchange.until(lambda: exchange.streams)
+        call = client.cancel_all("cash", timeout=60.0, via=via)
+        assert await more_turns(exchange, call) <= 3
+
+
+async def test_a_proof_that_ends_at_its_deadline(exchange: SimulatedExchange) -> None:
+    """Likewise where a listing hangs."""
+    exchange.faults.add(Hang(), operation="open-orders", times=None)
+    async with client_of(exchange, account_of(exchange)) as client:
+        call = client.cancel_all_and_confirm("cash", timeout=60.0)
+        assert await more_turns(exchange, call) <= 3

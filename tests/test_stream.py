@@ -20,10 +20,14 @@ from masscancel import (
     InvalidRequest,
     MassCancelError,
     OutcomeUnknown,
+    PermissionDenied,
     ProtocolError,
+    RateLimited,
     RetryPolicy,
     VenueError,
+    VenueUnavailable,
 )
+from masscancel.errors import StampRefused
 from masscancel.gate import OrderGate
 from masscancel.models import Ack, Gap, OrderUpdate
 from masscancel.sim import (
@@ -151,33 +155,74 @@ def test_ack_of_futures() -> None:
     assert (event.request_id, event.result.symbol) == ("f1", "BTC-PERP")
 
 
+def test_ack_that_says_little() -> None:
+    """What an Ack leaves out is empty; whether it fits what was asked is for others to say."""
+    event = meaning({"m": "order", "action": "cancel-all", "status": "Ack"})
+    assert isinstance(event, Answered)
+    ack = event.result
+    assert isinstance(ack, Ack)
+    assert event.request_id == ack.request_id == ""
+    assert (ack.account_category, ack.account_id, ack.symbol) == ("", "", "")
+    assert ack.timestamp_ms is None
+
+
+def told(error: object) -> tuple[type[VenueError], int | str | None, str, str]:
+    """What an error tells: its kind, the code, the reason, the sentence."""
+    assert isinstance(error, VenueError)
+    return type(error), error.code, error.reason, error.message
+
+
+FUTURES = {"m": "order", "action": "cancel-all", "ac": "FUTURES"}
+
+
 @pytest.mark.parametrize(
-    ("message", "request_id"),
+    ("message", "request_id", "expected"),
     [
-        (ACK | {"status": "Err", "info": {"id": "a", "code": 100008, "message": "no"}}, "a"),
-        (ACK | {"status": "Err", "info": {"id": "a"}}, "a"),
         (
-            {"m": "order", "action": "cancel-all", "ac": "FUTURES", "code": 300012, "id": "b"}
+            ACK | {"status": "Err", "info": {"id": "a", "code": 100008, "message": "no"}},
+            "a",
+            (InvalidRequest, 100008, "", "no"),
+        ),
+        (ACK | {"status": "Err", "info": {"id": "a"}}, "a", (VenueError, None, "", "")),
+        (ACK | {"code": 300020, "reason": "X"}, "abc123", (PermissionDenied, 300020, "X", "")),
+        (
+            FUTURES
+            | {"code": 300012, "id": "b"}
             | {"info": {"symbol": "", "reason": "INVALID_PRODUCT", "errorMsg": "no"}},
             "b",
+            (InvalidRequest, 300012, "INVALID_PRODUCT", "no"),
         ),
-        ({"m": "error", "id": "c", "code": 100005, "reason": "X", "info": "no"}, "c"),
-        ({"m": "error", "code": 100005, "reason": "X"}, ""),
+        (
+            {"m": "error", "id": "c", "code": 100005, "reason": "X", "info": "no"},
+            "c",
+            (InvalidRequest, 100005, "X", "no"),
+        ),
+        ({"m": "error", "code": 100005, "info": {"a": 1}}, "", (InvalidRequest, 100005, "", "")),
+        ({"m": "error", "id": 7, "code": 424242}, "7", (VenueError, 424242, "", "")),
     ],
 )
-def test_refusals(message: dict[str, Any], request_id: str) -> None:
-    """An error in any of its shapes is one of ours, never an Ack."""
+def test_refusals(message: dict[str, Any], request_id: str, expected: Any) -> None:
+    """An error in any of its shapes is one of ours, never an Ack, and tells what it says."""
     event = meaning(message)
     assert isinstance(event, Answered)
-    assert isinstance(event.result, VenueError)
+    assert told(event.result) == expected
     assert event.request_id == request_id
 
 
-@pytest.mark.parametrize("status", [None, "", "Done", "ack"])
-def test_unknown_status_is_no_ack(status: str | None) -> None:
-    """What is neither an Ack nor an error is not understood."""
-    with pytest.raises(ProtocolError):
-        V1.parse(json.dumps(ACK | {"status": status}).encode())
+@pytest.mark.parametrize(
+    "message",
+    [
+        *(ACK | {"status": status} for status in (None, "", "Done", "ack")),
+        ACK | {"status": None, "code": 0},
+        FUTURES | {"id": "f1", "info": {}},
+        FUTURES | {"id": "f1", "info": {}, "status": "Done"},
+    ],
+)
+def test_unknown_status_is_no_ack(message: dict[str, Any]) -> None:
+    """What is neither an Ack nor an error is not understood: a bare code is enough of futures."""
+    with pytest.raises(ProtocolError) as caught:
+        V1.parse(json.dumps(message).encode())
+    assert caught.value.message == "a message of the stream can't be understood"
 
 
 def test_update() -> None:
@@ -198,6 +243,15 @@ def test_update() -> None:
             timestamp_ms=1576019215402,
         )
     )
+
+
+def test_update_that_says_little() -> None:
+    """A sell order; what is left out is empty, or nothing."""
+    event = meaning(UPDATE | {"data": {"s": BTC, "orderId": "a1", "st": "New", "sd": "SELL"}})
+    assert isinstance(event, Updated)
+    update = event.update
+    assert (update.side, update.order_type, update.timestamp_ms) == ("sell", "", None)
+    assert update.price == update.quantity == update.filled_quantity == 0
 
 
 @pytest.mark.parametrize(
@@ -221,14 +275,34 @@ def test_states(status: str, state: str) -> None:
 
 
 def test_login_answers() -> None:
-    """Only code 0 is a login; a refused timestamp is told apart."""
+    """Only code 0 is a login."""
     assert meaning({"m": "auth", "id": "login", "code": 0}) == LoggedIn(None)
-    refused = meaning({"m": "auth", "id": "login", "code": 200006, "err": "no such account"})
-    assert isinstance(refused, LoggedIn)
-    assert isinstance(refused.error, MassCancelError)
-    unknown = meaning({"m": "auth", "id": "login", "code": 123456, "err": "?"})
-    assert isinstance(unknown, LoggedIn)
-    assert isinstance(unknown.error, AuthenticationError)
+    assert meaning({"m": "auth", "id": "login", "code": 0, "reason": "X"}) == LoggedIn(None)
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ({"code": 200006, "err": "no"}, (AuthenticationError, 200006, "", "no")),
+        ({"code": 123456, "reason": "X"}, (AuthenticationError, 123456, "", "X")),
+        ({"code": 100011}, (StampRefused, 100011, "", "")),
+        ({"code": 200002}, (RateLimited, 200002, "", "")),
+        ({"code": 510001}, (VenueUnavailable, 510001, "", "")),
+    ],
+)
+def test_refused_logins(said: dict[str, Any], expected: Any) -> None:
+    """It was not accepted, unless the reason passes: a clock that is off, a venue in trouble."""
+    event = meaning({"m": "auth", "id": "login"} | said)
+    assert isinstance(event, LoggedIn)
+    assert told(event.error) == expected
+
+
+def test_a_login_refused_as_an_error() -> None:
+    """The id says that it was the login."""
+    asked = json.loads(V1.login(LOGIN, Stamp(1)))["id"]
+    event = meaning({"m": "error", "id": asked, "code": 200001, "reason": "X", "info": "no"})
+    assert isinstance(event, LoggedIn)
+    assert told(event.error) == (AuthenticationError, 200001, "X", "no")
 
 
 def test_login_without_a_code_is_none() -> None:
@@ -247,11 +321,17 @@ def test_other_messages() -> None:
     assert isinstance(refused, Subscribed)
     assert refused.account_category == "margin"
     assert isinstance(refused.error, InvalidRequest)
+    denied = meaning({"m": "sub", "ch": "order:cash", "code": 100009, "err": "no"})
+    assert isinstance(denied, Subscribed)
+    assert told(denied.error) == (AuthenticationError, 100009, "", "no")
+    assert meaning({"m": "sub", "code": 0}) == Subscribed("")
     ping = meaning({"m": "ping", "hp": 3})
     assert isinstance(ping, Pinged)
     assert json.loads(ping.answer) == {"op": "pong"}
-    assert isinstance(meaning(MESSAGES[-2]), Ended)
-    for message in (MESSAGES[-1], {"m": "pong", "code": 0}, {"m": "trades"}, {}):
+    assert meaning(MESSAGES[-2]) == Ended("INVALID_WS_REQUEST_DATA")
+    assert meaning({"m": "disconnected"}) == Ended("disconnected")
+    nothing = {"m": "order", "ac": "CASH"}
+    for message in (MESSAGES[-1], {"m": "pong", "code": 0}, {"m": "trades"}, nothing, {}):
         assert meaning(message) is None
 
 
@@ -270,7 +350,8 @@ def test_what_is_said() -> None:
     assert futures["ac"] == "futures"
     assert "account" not in futures
     assert "symbol" not in futures["args"]
-    assert json.loads(V1.subscribe("margin"))["ch"] == "order:margin"
+    margin = json.loads(V1.subscribe("margin"))
+    assert (margin["op"], margin["ch"]) == ("sub", "order:margin")
     assert json.loads(V2.subscribe("futures"))["ch"] == "futures-order"
     assert json.loads(V1.ping()) == {"op": "ping"}
 

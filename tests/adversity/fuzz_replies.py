@@ -33,6 +33,8 @@ from random import Random
 from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qs
 
+from figures import show_progress
+
 atheris: Any = import_module("atheris")
 
 with atheris.instrument_imports(include=["masscancel"]):
@@ -49,6 +51,8 @@ CREDENTIALS: Final = Credentials("key", "c2VjcmV0")
 STATUSES: Final = (200, 200, 200, 200, 400, 401, 403, 404, 418, 429, 500, 502, 503, 201, 302, 408)
 SEPARATOR: Final = b"\0\xff\0"
 HOST: Final = "https://venue.test"
+#: What may be kept of replies that have been handled before, in KiB.
+KEPT_KIB: Final = 64
 
 ASCENDEX: Final = AscendEX(rest_url=HOST, stream_url="wss://venue.test", account_group=6)
 BINANCE: Final = Binance(spot_url=HOST, usdm_url=HOST)
@@ -304,6 +308,10 @@ def acknowledgement(category: str, symbol: str) -> bytes:
     return json.dumps({"code": 0, "data": {**data, "info": info}}).encode()
 
 
+KRAKEN_STATUSES: Final = (
+    b'{"result":"success","serverTime":"2023-11-14T22:13:20.000Z","orders":['
+    b'{"order":{"orderId":"A","symbol":"PF_XBTUSD"},"status":"CANCELLED","updateReason":null}]}'
+)
 MESSAGES: Final = [
     b'{"m":"order","ac":"CASH","action":"cancel-all","status":"Ack","info":{"id":"a1","symbol":""}}',
     b'{"m":"order","action":"cancel-all","ac":"FUTURES","code":0,"id":"f1","info":{"symbol":""}}',
@@ -373,7 +381,9 @@ def subjects() -> list[Subject]:
             replies,
         ),
         Subject("binance states", lambda: BINANCE.order_states("usdm", [order]), DICT, replies),
-        Subject("binance switch", lambda: BINANCE.switch("usdm", "BTCUSDT", 5_000), TIME, replies),
+        Subject(
+            "binance switch", lambda: BINANCE.switch("usdm", "BTCUSDT", 100_000), TIME, replies
+        ),
     ]
     replies = samples("bitmex/[!cv]*", "bitmex/cancel*")
     found += [
@@ -415,7 +425,7 @@ def subjects() -> list[Subject]:
         Subject("kraken states spot", lambda: KRAKEN.order_states("spot", [order]), DICT, replies),
         Subject("kraken switch spot", lambda: KRAKEN.switch("spot", None, 60_000), TIME, replies),
     ]
-    replies = samples("kraken/futures_*")
+    replies = [*samples("kraken/futures_*"), KRAKEN_STATUSES]
     found += [
         Subject(
             f"kraken cancel_all futures {symbol}",
@@ -490,8 +500,9 @@ def play(subject: Subject, status: int, bodies: Sequence[bytes]) -> tuple[Any, l
 class Report:
     """What has come of it so far."""
 
-    def __init__(self, seconds: float, corpus: str) -> None:
+    def __init__(self, seconds: float, corpus: str, *, as_json: bool) -> None:
         self.corpus = corpus
+        self.as_json = as_json
         self.began = time.monotonic()
         self.ends = self.began + seconds
         self.inputs = 0
@@ -508,6 +519,9 @@ class Report:
         self.inputs += 1
         if self.inputs % 64 == 0:
             self.recent = [*self.recent[-511:], data]
+        if self.inputs % 8192 == 0:
+            left = max(0.0, self.ends - time.monotonic())
+            show_progress(f"{left:.0f} s left: {self.inputs:,} inputs, {len(self.wrong)} wrong")
         if self.inputs == 10_000:
             self.rss = resident()
         subject, status, bodies = unpack(data)
@@ -534,14 +548,27 @@ class Report:
             "subjects": len(SUBJECTS),
             "values": sum(self.values.values()),
             "values_of": dict(self.values.most_common()),
+            "never_a_value": [each.name for each in SUBJECTS if each.name not in self.values],
             "errors": dict(self.errors.most_common()),
             "wrong": self.wrong,
             "kept_kib": kept,
             "rss_mib": [self.rss, resident()],
         }
-        print(json.dumps(report, indent=1), flush=True)  # noqa: T201  # it is a script
+        said = [f"{len(self.wrong)} kinds of wrong values or errors"] if self.wrong else []
+        said += [f"{kept} KiB kept"] if kept > KEPT_KIB else []
+        show_progress()
+        if self.as_json:
+            print(json.dumps(report, indent=1), flush=True)  # noqa: T201  # it is a script
+        else:
+            show(report)
+            print(  # noqa: T201  # likewise
+                f"WRONG: {', '.join(said)}"
+                if said
+                else "All right: nothing was more than it says.",
+                flush=True,
+            )
         shutil.rmtree(self.corpus)
-        os._exit(1 if self.wrong or kept > 64 else 0)
+        os._exit(1 if said else 0)
 
     def kept_kib(self) -> float:
         """What handling the latest inputs a second and a third time keeps in memory."""
@@ -561,6 +588,23 @@ class Report:
         for _ in range(5):
             again()
         return round((tracemalloc.get_traced_memory()[0] - before) / 1024, 1)
+
+
+def show(report: dict[str, Any]) -> None:
+    """For people: a count a line, then what was wrong."""
+    lines = [
+        "{inputs:,} inputs for {subjects} subjects, {inputs_per_second:,} a second".format(
+            **report
+        ),
+        f"{report['values']:,} became a value:",
+        *(f"  {count:>9,}  {name}" for name, count in report["values_of"].items()),
+        *(f"      never  {name}" for name in report["never_a_value"]),
+        "the others an error of ours:",
+        *(f"  {count:>9,}  {name}" for name, count in report["errors"].items()),
+        f"kept {report['kept_kib']} KiB; resident MiB, from then to now: {report['rss_mib']}",
+        *(f"{key}\n  {what}" for key, what in report["wrong"].items()),
+    ]
+    print("\n".join(lines))  # noqa: T201  # it is a script
 
 
 def resident() -> int:
@@ -656,16 +700,19 @@ def mutate(data: bytes, max_size: int, seed: int) -> bytes:
 
 def main() -> None:
     """Begin with the samples, and go on until the time is up."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seconds", type=float, default=180, help="how long (default: 180)")
     parser.add_argument("--seed", type=int, default=1, help="of the random changes (default: 1)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args()
     sys.set_int_max_str_digits(0)
     corpus = tempfile.mkdtemp()
     for number, subject in enumerate(SUBJECTS):
         for index, body in enumerate(subject.samples):
             Path(corpus, f"{number}-{index}").write_bytes(bytes([number, 0]) + body)
-    report = Report(options.seconds, corpus)
+    report = Report(options.seconds, corpus, as_json=options.json)
     flags = [f"-seed={options.seed}", "-max_len=65536", "-verbosity=0", "-rss_limit_mb=1024"]
     atheris.Setup([sys.argv[0], *flags, corpus], report.try_one, custom_mutator=mutate)
     atheris.Fuzz()

@@ -12,6 +12,10 @@ have been received; where an error says that nothing was carried out, nothing ma
 that are said to have ended must have ended so; orders of another category must still be there.
 After each phase no task and no socket may be left, and memory must not grow from phase to phase.
 
+What ends after its time is measured beside a bare `asyncio.timeout_at` of the same time in the same
+loop. The difference is a few turns of the loop, in which a call ends what it has begun: what a turn
+costs is the loop's load. All that is reported, not judged.
+
 Prints a table, or JSON with `--json` or where there is no rich. Exits 1 on anything false or left.
 Reads /proc, so it is for Linux.
 """
@@ -21,6 +25,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import base64
+import ctypes
 import gc
 import hashlib
 import hmac
@@ -39,6 +44,7 @@ from uuid import UUID
 
 import aiohttp
 
+from figures import Ticker, bare, show_progress
 from masscancel import (
     Ack,
     AscendEX,
@@ -51,6 +57,7 @@ from masscancel import (
     OrderGate,
     SessionPool,
     Target,
+    Unproven,
     cancel_many,
 )
 from masscancel.models import Gap
@@ -80,10 +87,10 @@ from masscancel.sim import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterable
 
     from masscancel.models import Via
-    from masscancel.sim import Fault
+    from masscancel.sim import Fault, Order
 
 #: The time between the two listings of a proof, in seconds ...
 SETTLE: Final = 0.2
@@ -160,7 +167,11 @@ class Tally:
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
-        self.worst_overrun_ms = 0.0
+        #: What ended after its time: by how many ms, by how many a bare time limit did, and after
+        #: how many turns of the loop more.
+        self.overruns: list[tuple[float, float, int]] = []
+        #: How long the loop was held up at worst, while clients were at work.
+        self.stall_ms = 0.0
         #: What must not be, in words; the first few.
         self.wrong: list[str] = []
 
@@ -169,6 +180,15 @@ class Tally:
         self.counts[what] += 1
         if len(self.wrong) < 20:
             self.wrong.append(f"{what}: {detail}")
+
+
+async def bare_and_turns(due: float, ended: asyncio.Event) -> tuple[float, int]:
+    """By how many ms a bare time limit is late; how many turns of the loop later all has ended."""
+    late, turns = await bare(due), 0
+    while not ended.is_set():
+        await asyncio.sleep(0)
+        turns += 1
+    return late, turns
 
 
 class Desk:
@@ -278,16 +298,29 @@ class Desk:
             elif isinstance(result, NotFlat):
                 self.judge_residual(result)
 
+    async def timed(self, calling: Awaitable[Any], timeout: float) -> Any:
+        """Await a call; if it ends after its time, note by how much, beside a bare time limit."""
+        loop = asyncio.get_running_loop()
+        due, ended = loop.time() + timeout, asyncio.Event()
+        beside = loop.create_task(bare_and_turns(due, ended))
+        try:
+            return await calling
+        finally:
+            ended.set()
+            if (late := loop.time() - due) > 0:
+                self.tally.overruns.append((late * 1000, *await beside))
+            beside.cancel()
+
     async def result_of(self, calling: Awaitable[Any], timeout: float) -> Any:
         """What a call comes to: its value or our error, which is counted."""
         loop = asyncio.get_running_loop()
         due = loop.time() + timeout
         try:
-            return await calling
+            return await self.timed(calling, timeout)
         except MassCancelError as error:
-            overrun_ms = (loop.time() - due) * 1000
-            self.tally.worst_overrun_ms = max(self.tally.worst_overrun_ms, overrun_ms)
             self.tally.counts[type(error).__name__] += 1
+            if isinstance(error, NotFlat | Unproven) and loop.time() < due:
+                self.tally.false("given up early", f"{due - loop.time():.3f} s: {error}")
             return error
         except Exception as crash:  # noqa: BLE001  # this is what is looked for
             self.tally.false("crashes", repr(crash))
@@ -295,12 +328,15 @@ class Desk:
 
     async def fan_out(self, client: Client, timeout: float) -> None:
         """The same through a fan-out."""
-        report = await cancel_many(
-            [Target(client, self.category)],
-            timeout=timeout,
-            confirm=True,
-            settle=SETTLE,
-            gate=self.gate,
+        report = await self.timed(
+            cancel_many(
+                [Target(client, self.category)],
+                timeout=timeout,
+                confirm=True,
+                settle=SETTLE,
+                gate=self.gate,
+            ),
+            timeout,
         )
         (outcome,) = report.outcomes
         if outcome.confirmation is not None:
@@ -332,7 +368,7 @@ class Desk:
                 self.tally.false("false denials", f"{via} {result}")
 
     def live(self, symbol: str | None) -> list[str]:
-        """What is open in the scope, or on its way there, in truth.
+        """What is open in the scope, or on its way there, in truth, and how it came to be.
 
         Not those that the venue made visible, or has yet to, later than ``settle`` after they left
         the gate: a Confirmation does not hold for them, and says so. They are counted.
@@ -345,12 +381,28 @@ class Desk:
             if not in_scope or order.status.is_final:
                 continue
             left_ms = self.left_ms.get(order.client_id, float("inf"))
-            took_ms = (order.opened_ms or self.exchange.now_ms) - left_ms
-            if took_ms > SETTLE * 1000:
+            listed_ms = (order.opened_ms or self.exchange.now_ms) + LAG_MS
+            if listed_ms - left_ms > SETTLE * 1000:
                 self.tally.counts["orders too late"] += 1
             else:
-                found.append(f"{order.status} {order.symbol}, {took_ms:.0f} ms after its gate")
+                found.append(f"{order.status} {order.symbol}, {self.story_of(order, left_ms)}")
         return found
+
+    def story_of(self, order: Order, left_ms: float) -> str:
+        """When it was placed, opened, left its gate, and what was asked; in ms before now."""
+        now_ms = self.exchange.now_ms
+        asked = [
+            f"{each.operation} {each.answer} {now_ms - each.at * 1000:.0f}"
+            for each in self.exchange.requests
+            if each.api_key == self.account.api_key
+            and each.operation in ("cancel-all", "open-orders", "order-status")
+            and each.at * 1000 > now_ms - 2000
+        ]
+        opened = "never" if order.opened_ms is None else now_ms - order.opened_ms
+        return (
+            f"placed {now_ms - order.placed_ms}, opened {opened}, left its gate "
+            f"{now_ms - left_ms:.0f} ms ago; asked were {asked}"
+        )
 
     async def judge(self, confirmation: Confirmation, symbol: str | None) -> None:
         """The engine's word at the moment of the Confirmation, and for a while after it."""
@@ -447,10 +499,10 @@ class Chaos:
                 self.exchange.engine.rescript(order.order_id, Script())
 
 
-#: The exchange remembers, and so does this file.
+#: The exchange remembers what it was asked, and so does this file.
 NOT_OURS: Final = [
     tracemalloc.Filter(inclusive=False, filename_pattern=f"*{name}")
-    for name in ("/masscancel/sim/*.py", "/soak.py", "/tracemalloc.py")
+    for name in ("/masscancel/sim/*.py", "/aiohttp/web_*.py", "/soak.py", "/tracemalloc.py")
 ]
 
 
@@ -463,8 +515,35 @@ class Left:
         self.sockets = sum(is_socket(fd) for fd in Path("/proc/self/fd").iterdir())
         taken = tracemalloc.take_snapshot().filter_traces(NOT_OURS)
         self.heap_kib = sum(trace.size for trace in taken.traces) // 1024
+        self.c_heap_kib = c_heap() // 1024
         pages = int(Path("/proc/self/statm").read_text().split()[1])
         self.rss_kib = pages * os.sysconf("SC_PAGE_SIZE") // 1024
+
+
+class MallocInfo(ctypes.Structure):
+    """What glibc's `mallinfo2` fills in, as far as it matters here."""
+
+    _fields_ = (
+        ("_before", ctypes.c_size_t * 4),
+        ("mapped", ctypes.c_size_t),
+        ("_between", ctypes.c_size_t * 2),
+        ("used", ctypes.c_size_t),
+        ("_after", ctypes.c_size_t * 2),
+    )
+
+
+def c_heap() -> int:
+    """How many bytes C has allocated, which tracemalloc does not see; 0 where glibc is older.
+
+    Its own tables are among them, and those of the exchange. What is resident is more: it has what
+    is free between these, too.
+    """
+    mallinfo = getattr(ctypes.CDLL(None), "mallinfo2", None)
+    if mallinfo is None:
+        return 0
+    mallinfo.restype = MallocInfo
+    info = mallinfo()
+    return int(info.used + info.mapped)
 
 
 def is_socket(descriptor: Path) -> bool:
@@ -506,9 +585,10 @@ async def phase(chaos: Chaos, desks: list[Desk], tally: Tally, seconds: float) -
             clients[key] = await stack.enter_async_context(client)
             if number:
                 following.append(loop.create_task(follow(client, tally)))
-        async with asyncio.TaskGroup() as group:
+        async with Ticker(0.005) as ticker, asyncio.TaskGroup() as group:
             for desk in desks:
                 group.create_task(desk.run(clients[desk.account.api_key], http, until))
+        tally.stall_ms = max(tally.stall_ms, ticker.worst)
         playing.cancel()
         await asyncio.wait((playing,))
         chaos.end()
@@ -542,9 +622,15 @@ async def soak(seconds: float, seed: int, accounts: int) -> dict[str, Any]:
             bystanders.append(exchange.place(account, "margin", "BTC/USDT").order_id)
             desks += [Desk(exchange, account, category, rng, tally) for category in SYMBOLS]
         baseline = await calm(exchange)
-        while (left := ends - time.monotonic()) > 1 or len(marks) < 4:
-            await phase(chaos, desks, tally, max(1.0, min(PHASE, seconds / 6, left)))
+        while (left := ends - time.monotonic()) > 1 or len(marks) < 6:
+            kills, confirmed = tally.counts["kills"], tally.counts["confirmations"]
+            show_progress(
+                f"phase {len(marks) + 1}, {max(0.0, left):.0f} s left: {kills} kills, "
+                f"{confirmed} Confirmations, {sum(tally.counts[name] for name in FALSE)} wrong"
+            )
+            await phase(chaos, desks, tally, max(1.0, min(PHASE, seconds / 12, left)))
             marks.append(await calm(exchange))
+        show_progress()
         for order_id in bystanders:
             order = exchange.engine.order(order_id)
             if order is None or not order.status.is_open:
@@ -559,14 +645,25 @@ async def soak(seconds: float, seed: int, accounts: int) -> dict[str, Any]:
         **{name: tally.counts[name] for name in COUNTED},
         **{name: n for name, n in sorted(tally.counts.items()) if name not in (*COUNTED, *FALSE)},
         **{name: tally.counts[name] for name in FALSE},
-        "worst overrun ms": round(tally.worst_overrun_ms, 1),
+        "overruns": len(tally.overruns),
+        "worst overrun ms": worst(ours for ours, *_ in tally.overruns),
+        "worst of a bare timeout beside ms": worst(other for _, other, _ in tally.overruns),
+        "worst beyond it ms": worst(ours - other for ours, other, _ in tally.overruns),
+        "most turns of the loop beyond it": max((turns for *_, turns in tally.overruns), default=0),
+        "longest stall of the loop ms": round(tally.stall_ms, 1),
         "leaked tasks": len(tasks),
         "leaked sockets": max(mark.sockets for mark in marks) - baseline.sockets,
         "heap KiB by phase": [mark.heap_kib for mark in marks],
         "heap growth KiB": growth([mark.heap_kib for mark in marks]),
+        "C heap KiB by phase": [mark.c_heap_kib for mark in marks],
         "RSS KiB by phase": [mark.rss_kib for mark in marks],
         "wrong": tally.wrong + [repr(task) for task in tasks][:10],
     }
+
+
+def worst(figures: Iterable[float]) -> float:
+    """The highest, and never below nothing."""
+    return round(max(figures, default=0.0), 1)
 
 
 def growth(by_phase: list[int]) -> int:
@@ -580,15 +677,18 @@ COUNTED: Final = (
     *("unknown", "NotFlat", "Unproven", "DeadlineExceeded", "halted", "updates", "gaps"),
 )
 FALSE: Final = (
-    *("false confirmations", "false acks", "false denials", "wrong ends", "wrong residuals"),
-    *("bystanders hit", "crashes"),
+    *("false confirmations", "false acks", "false denials", "given up early", "wrong ends"),
+    *("wrong residuals", "bystanders hit", "crashes"),
 )
 
 
-def good(report: dict[str, Any]) -> bool:
-    """Whether nothing was false and nothing is left."""
+def verdict(report: dict[str, Any]) -> str:
+    """What was false, is left or has grown; empty if nothing."""
     none = (*FALSE, "leaked tasks", "leaked sockets")
-    return not any(report[name] for name in none) and report["heap growth KiB"] <= GROWTH_KIB
+    said = [f"{report[name]} {name}" for name in none if report[name]]
+    if report["heap growth KiB"] > GROWTH_KIB:
+        said.append(f"memory grew by {report['heap growth KiB']} KiB")
+    return ", ".join(said)
 
 
 def print_table(report: dict[str, Any]) -> None:
@@ -596,12 +696,14 @@ def print_table(report: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title="Soak", show_header=False)
+    table = Table(title="Soak", show_header=False, box=None, title_justify="left")
     table.add_column()
     table.add_column(justify="right")
     for name, value in report.items():
         if name != "wrong":
-            table.add_row(name, str(value))
+            table.add_row(
+                name, " ".join(map(str, value)) if isinstance(value, list) else str(value)
+            )
     console = Console()
     console.print(table)
     for line in report["wrong"]:
@@ -610,7 +712,9 @@ def print_table(report: dict[str, Any]) -> None:
 
 def main() -> int:
     """Soak, print, and say by the exit status whether all was well."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seconds", type=float, default=120, help="how long (default: 120)")
     parser.add_argument("--seed", type=int, default=1, help="of all that is drawn (default: 1)")
     parser.add_argument("--accounts", type=int, default=3, help="with two desks each (default: 3)")
@@ -618,13 +722,16 @@ def main() -> int:
     options = parser.parse_args()
     logging.getLogger("aiohttp").setLevel(logging.CRITICAL)  # the exchange breaks on purpose
     report = asyncio.run(soak(options.seconds, options.seed, options.accounts))
+    wrong = verdict(report)
     try:
         if options.json:
             raise ImportError  # noqa: TRY301  # as if rich were not there
         print_table(report)
     except ImportError:
         print(json.dumps(report, indent=1))  # noqa: T201  # it is a script
-    return 0 if good(report) else 1
+    else:
+        print(f"WRONG: {wrong}" if wrong else "All right: nothing was false, nothing is left.")  # noqa: T201
+    return 1 if wrong else 0
 
 
 if __name__ == "__main__":

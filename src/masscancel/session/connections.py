@@ -30,7 +30,7 @@ log = logging.getLogger("masscancel")
 DNS_TTL: Final = 60
 _DNS_PATIENCE: Final = 0.5
 _HAPPY_EYEBALLS: Final = 0.03
-_DEAD_PEER_MS: Final = 2_000
+_DEAD_PEER_MS: Final = 2_500
 
 
 #: What kind of connection is wanted.
@@ -264,13 +264,18 @@ class LastKnownAddresses(aiohttp_abc.AbstractResolver):
 
 
 def _socket(address: tuple[Any, ...]) -> socket.socket:
-    """A socket that notices a dead peer within seconds, where the platform can."""
+    """A socket that notices a dead peer within seconds, where the platform can.
+
+    Linux counts no keep-alive probes once there is a TCP_USER_TIMEOUT: an idle connection ends when
+    a probe is unanswered and nothing has come for so long. Two are sent in that time, so that one
+    may be lost in a glitch, and not every warm connection with it.
+    """
     family, kind, proto = address[:3]
     sock = socket.socket(family, kind, proto)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for option, value in (
         ("TCP_USER_TIMEOUT", _DEAD_PEER_MS),
-        ("TCP_KEEPIDLE", 5),
+        ("TCP_KEEPIDLE", 1),
         ("TCP_KEEPINTVL", 1),
         ("TCP_KEEPCNT", 3),
     ):

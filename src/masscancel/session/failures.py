@@ -1,5 +1,7 @@
 """What each failure of aiohttp, and of the system under it, means to a caller."""
 
+import os
+import socket
 import ssl
 from collections.abc import Mapping
 from typing import Final
@@ -77,7 +79,9 @@ def why(problem: BaseException) -> str:
     if isinstance(cause, ssl.SSLError):
         return f"TLS failed, {cause.reason}"
     if isinstance(cause, OSError) and cause.strerror:
-        return cause.strerror
+        if cause.errno is None or isinstance(cause, socket.gaierror):  # codes of its own
+            return cause.strerror
+        return os.strerror(cause.errno)  # asyncio puts words of its own in place of these
     if type(problem) is aiohttp.ClientConnectionError and problem.args:
         return str(problem.args[0])
     return _WORDS.get(type(problem), type(problem).__name__)
