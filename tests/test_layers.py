@@ -25,6 +25,7 @@ ROOMS = [
     "venue",
     "venues",
     "retry",
+    "alarms",
     "shield",
     "lanes",
     "session",

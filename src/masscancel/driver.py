@@ -209,7 +209,7 @@ class _Pursuit:
         sending.at_once = alone and sending.wants != "fresh"
         if sending.at_once:
             try:
-                async with asyncio.timeout_at(min(self._retry.next_send, self._job.deadline)):
+                with self._driver.pool.alarms.at(min(self._retry.next_send, self._job.deadline)):
                     self._ended.append((attempt, await attempt.result()))
             except (NoneOpen, TimeoutError):
                 sending.at_once = False

@@ -52,19 +52,22 @@ async def cancel_many(
     Raises:
         ConfigurationError: an argument can't be used; nothing was sent.
     """
-    fan_out = _FanOut(targets, concurrency, timeout, confirm, settle, gate)
     outcomes: dict[int, Outcome] = {}
-    broken: Exception | None = None
+    broken: list[Exception] = []
+
+    def note(index: int, outcome: Outcome) -> None:
+        outcomes[index] = outcome
+        try:
+            if on_outcome is not None:
+                on_outcome(outcome)
+        except Exception as error:  # noqa: BLE001  # first the cancels, then the callback's bug
+            broken.append(error)
+
+    fan_out = _FanOut(targets, concurrency, timeout, confirm, settle, gate, note)
     async with fan_out.running():
-        async for index, outcome in fan_out:
-            outcomes[index] = outcome
-            try:
-                if on_outcome is not None:
-                    on_outcome(outcome)
-            except Exception as error:  # noqa: BLE001  # first the cancels, then the callback's bug
-                broken = broken or error
-    if broken is not None:
-        raise broken
+        await fan_out.ended.wait()
+    if broken:
+        raise broken[0]
     return FanOutReport(tuple(outcomes[index] for index in sorted(outcomes)), fan_out.elapsed())
 
 
@@ -98,9 +101,14 @@ async def cancel_as_completed(
         ...     async for outcome in outcomes:
         ...         print(outcome.target, outcome.ok)
     """
-    fan_out = _FanOut(targets, concurrency, timeout, confirm, settle, gate)
+    ended: asyncio.Queue[Outcome] = asyncio.Queue()
+
+    def note(_: int, outcome: Outcome) -> None:
+        ended.put_nowait(outcome)
+
+    fan_out = _FanOut(targets, concurrency, timeout, confirm, settle, gate, note)
     async with fan_out.running():
-        yield (outcome async for _, outcome in fan_out)
+        yield fan_out.as_they_end(ended)
 
 
 class _FanOut:
@@ -117,6 +125,7 @@ class _FanOut:
         confirm: bool,
         settle: float,
         gate: OrderGate | None,
+        note: Callable[[int, Outcome], None],
     ) -> None:
         loop = asyncio.get_running_loop()
         self._began_at = loop.time()
@@ -133,7 +142,10 @@ class _FanOut:
         self._context = copy_context()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._started = 0  # how many
-        self._ended: asyncio.Queue[tuple[int, Outcome]] = asyncio.Queue()
+        self._note = note
+        self._left = len(self._targets)
+        #: Set when every target has its outcome.
+        self.ended = asyncio.Event()
 
     def elapsed(self) -> float:
         """Seconds since the call."""
@@ -146,11 +158,13 @@ class _FanOut:
             self._gate.shut()
         timer = asyncio.get_running_loop().call_at(self._deadline, self._start_the_rest)
         self._lane.offer()
+        if not self._targets:
+            self.ended.set()
         try:
             yield
         finally:
             timer.cancel()
-            self._started = len(self._targets)
+            self._started, self._note = len(self._targets), _ignore
             unfinished = [*self._tasks]
             for task in unfinished:
                 task.cancel()
@@ -173,12 +187,13 @@ class _FanOut:
         index, target = self._started, self._targets[self._started]
         self._started += 1
         task = asyncio.create_task(self._cancel(target, lane), context=self._context.copy())
-        task.add_done_callback(partial(self._end, index, target, lane))
+        task.add_done_callback(partial(self._end, index, target, lane), context=self._context)
         self._tasks.add(task)
 
-    async def __aiter__(self) -> AsyncIterator[tuple[int, Outcome]]:
+    async def as_they_end(self, outcomes: asyncio.Queue[Outcome]) -> AsyncIterator[Outcome]:
+        """So many outcomes as there are targets."""
         for _ in self._targets:
-            yield await self._ended.get()
+            yield await outcomes.get()
 
     async def _cancel(
         self, target: Target, lane: Lane | Held
@@ -221,4 +236,11 @@ class _FanOut:
             error=result if isinstance(result, MassCancelError) else None,
             elapsed=self.elapsed(),
         )
-        self._ended.put_nowait((index, outcome))
+        self._note(index, outcome)
+        self._left -= 1
+        if not self._left:
+            self.ended.set()
+
+
+def _ignore(_: int, __: Outcome) -> None:
+    """Nobody asks any more."""

@@ -72,7 +72,7 @@ class Stamp(msgspec.Struct, frozen=True, gc=False):
     nonce: int = 0
 
 
-class Request(msgspec.Struct, frozen=True):
+class Request(msgspec.Struct, frozen=True, gc=False):
     """A signed request, ready to be written. Its repr holds nothing that was signed.
 
     Attributes:
@@ -97,7 +97,7 @@ class Request(msgspec.Struct, frozen=True):
         return [("", f"{self.method} {self.target.partition('?')[0]}")]
 
 
-class Reply(msgspec.Struct, frozen=True):
+class Reply(msgspec.Struct, frozen=True, gc=False):
     """An HTTP reply, complete and of bounded size. Its repr does not show the body.
 
     Attributes:
@@ -117,7 +117,7 @@ class Reply(msgspec.Struct, frozen=True):
         return [("", f"HTTP {self.status}, {len(self.body)} bytes")]
 
 
-class Saying(msgspec.Struct, frozen=True, kw_only=True):
+class Saying(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A call, said on the venue's stream instead: a cancel-all, and how its answer is known.
 
     Attributes:

@@ -6,11 +6,14 @@ import logging
 import select
 import socket
 from contextvars import ContextVar
+from http.cookies import SimpleCookie
 from typing import Any, Final, Literal, TypeAlias
 
 import aiohttp
 from aiohttp import abc as aiohttp_abc
+from aiohttp import hdrs
 from aiohttp.http import StreamWriter
+from yarl import URL
 
 from masscancel.session.failures import why
 
@@ -18,6 +21,7 @@ __all__ = [
     "SENDING",
     "Connector",
     "LastKnownAddresses",
+    "NoCookies",
     "NoneOpen",
     "Response",
     "Sending",
@@ -31,6 +35,7 @@ DNS_TTL: Final = 60
 _DNS_PATIENCE: Final = 0.5
 _HAPPY_EYEBALLS: Final = 0.03
 _DEAD_PEER_MS: Final = 2_500
+_HEADERS: Final = {hdrs.ACCEPT_ENCODING: "identity", hdrs.USER_AGENT: "masscancel"}
 
 
 #: What kind of connection is wanted.
@@ -160,12 +165,27 @@ class Connector(aiohttp.TCPConnector):
         return await super()._create_connection(*args)
 
 
+class NoCookies(aiohttp.DummyCookieJar):
+    """Has no cookies, and makes no new empty jar of them for every request."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._none: SimpleCookie = SimpleCookie()
+
+    def filter_cookies(self, request_url: URL) -> SimpleCookie:
+        """None of them."""
+        del request_url
+        return self._none
+
+
 class UnitedRequest(aiohttp.ClientRequest):
     """aiohttp's request, which writes its body together with its head, before anything else runs.
 
     aiohttp starts a task for the body, so that on Python 3.11 the request leaves a turn of the
     event loop later. What this does not know is left to aiohttp.
     """
+
+    DEFAULT_HEADERS = _HEADERS
 
     _bytes: bytes | None = None
 

@@ -14,6 +14,7 @@ from typing import Any, Final, Self
 import aiohttp
 from yarl import URL
 
+from masscancel.alarms import Alarms
 from masscancel.errors import (
     AuthenticationError,
     ConfigurationError,
@@ -31,6 +32,7 @@ from masscancel.session.connections import (
     SENDING,
     Connector,
     LastKnownAddresses,
+    NoCookies,
     NoneOpen,
     Response,
     Sending,
@@ -168,6 +170,8 @@ class SessionPool:
         self._measuring: dict[str, asyncio.Task[None]] = {}
         self._clocks: defaultdict[str, Clock] = defaultdict(Clock)
         self._budgets: defaultdict[str, RetryBudget] = defaultdict(RetryBudget)
+        #: The time limits of what is awaited in a caller's own task.
+        self.alarms = Alarms()
         #: What bounds the requests in flight.
         self.lane = Lane(self._connections)
         resolver = LastKnownAddresses()
@@ -181,8 +185,7 @@ class SessionPool:
     def _open_session(self, resolver: LastKnownAddresses, **options: Any) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
             connector=Connector(resolver, ssl=self._ssl_context or True, **options),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            headers={"Accept-Encoding": "identity", "User-Agent": "masscancel"},
+            cookie_jar=NoCookies(),
             timeout=aiohttp.ClientTimeout(total=None, connect=self._connect_timeout),
             auto_decompress=False,
             request_class=UnitedRequest,
