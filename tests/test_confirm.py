@@ -491,6 +491,28 @@ def test_order_that_shows_after_a_sweep_that_failed_is_listed_at_once() -> None:
     assert begun.step(0.01) == Step(Do.LIST, 0.01)
 
 
+def test_orders_that_never_end_lead_to_no_storm() -> None:
+    """A bot goes on trading: two sweeps leave at once, the third 0.1 s after the first."""
+    begun = proof(streamed=True)
+    now, sweeps, listings = 0.0, [], []
+    for number in range(1000):
+        now += 0.001
+        begun.updated(update("open", str(number)), now)
+        match begun.step(now).do:
+            case Do.SWEEP:
+                begun.sweeping(now)
+                begun.swept(now)
+                sweeps.append(now)
+            case Do.LIST:
+                begun.listed(now, now, [])
+                listings.append(now)
+            case _:
+                pass
+    assert sweeps[0] == 0.001
+    assert len(sweeps) <= 20
+    assert len(listings) <= 60
+
+
 def test_order_that_is_open_by_its_status_is_looked_for_less_and_less_often() -> None:
     """No listing showed it: the pause before the next one doubles, up to 0.8 s."""
     begun = proof(settle=0.0)

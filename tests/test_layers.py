@@ -26,6 +26,7 @@ ROOMS = [
     "venues",
     "retry",
     "alarms",
+    "scrub",
     "shield",
     "lanes",
     "session",
@@ -58,6 +59,7 @@ PURE: dict[str, set[str]] = {
     "venues": set(),
     "retry": {"random"},  # the default draw, which is an argument
     "confirm": set(),
+    "scrub": set(),
 }
 IMPURE = {
     "aiohttp", "asyncio", "concurrent", "http", "io", "logging", "multiprocessing",

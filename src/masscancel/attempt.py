@@ -6,8 +6,9 @@ from typing import Any, ClassVar, Final
 from urllib.parse import parse_qsl
 
 from masscancel.credentials import Credentials
-from masscancel.errors import MassCancelError, NotSent, OutcomeUnknown, VenueError
+from masscancel.errors import MassCancelError, NotSent, OutcomeUnknown, ProtocolError
 from masscancel.models import Attempt, Fate, Path
+from masscancel.scrub import scrub
 from masscancel.session import NONCES, Sending, SessionPool, Turn, Wants, Written
 from masscancel.stream import Asked, Streams
 from masscancel.venue import Call, Request, Saying, Stamp
@@ -60,7 +61,7 @@ class Try:
             self.fate = "answered"
             return value
         self.fate = _fate(error) if self.reached else "not sent"
-        _scrub(error, self._secrets())
+        scrub(error, self._secrets())
         return error
 
     async def _attempt(self) -> Any:
@@ -157,7 +158,13 @@ class ByRest(Try):
             self._written = await self._pool.write(
                 call.origin, self._request, self.sending, max_reply=call.max_reply
             )
-        value = call.decode(await self._written.reply(), self._stamp)
+        reply = await self._written.reply()
+        try:
+            value = call.decode(reply, self._stamp)
+        except ProtocolError:
+            # It may be the answer to another request: then all that follow on it are.
+            self._written.abort()
+            raise
         if self._turn is not None:
             NONCES.accept(api_key, self._stamp.nonce)
         return value
@@ -217,21 +224,3 @@ def _fate(error: MassCancelError) -> Fate:
     if isinstance(error, NotSent):
         return "not sent"
     return "unknown" if error.may_have_executed else "refused"
-
-
-def _scrub(error: MassCancelError, secrets: list[str]) -> None:
-    """Take what is secret out of what a peer said, and the frames that saw it off the error."""
-
-    def clean(text: str) -> str:
-        for secret in secrets:
-            text = text.replace(secret, "***")
-        return text
-
-    error.args = (clean(str(error.args[0])),)
-    error.message = clean(error.message)
-    if isinstance(error, VenueError):
-        error.reason = clean(error.reason)
-        error.code = clean(error.code) if isinstance(error.code, str) else error.code
-    if notes := getattr(error, "__notes__", None):
-        error.__notes__ = [clean(note) for note in notes]
-    error.with_traceback(None)

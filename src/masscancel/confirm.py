@@ -12,6 +12,7 @@ every ``SWEEP_AGAIN`` seconds while orders stay. Towards the deadline there are 
 one last listing: what is left must be known.
 """
 
+from collections import deque
 from collections.abc import Iterable
 from enum import Enum, auto
 from typing import Final
@@ -29,6 +30,8 @@ SWEEP_AGAIN: Final = 0.5
 LAST_LISTING: Final = 0.05
 #: ... up to this share of the whole time.
 LAST_SHARE: Final = 1 / 4
+#: What new orders lead to, happens twice within these seconds at most.
+TWICE_IN: Final = 0.1
 #: The wait before an unfinished scope is listed again, in seconds: it doubles up to the second.
 LIST_AGAIN: Final = (0.05, 0.8)
 
@@ -76,6 +79,8 @@ class Confirming:
         self._sweep_failed = False
         self._sweep_again_at = float("-inf")
         self._sweep_began = float("-inf")
+        self._sweeps = deque([float("-inf")] * 2, maxlen=2)  # when the last two began
+        self._listings = deque([float("-inf")] * 2, maxlen=2)
         self._sweep_wait = LIST_AGAIN[0]
         self._under_way = False
         self._list_at = float("-inf")
@@ -121,6 +126,7 @@ class Confirming:
         self._sweep_due = False
         self._sweep_failed = False
         self._sweep_began = now
+        self._sweeps.append(now)
         self._sweep_again_at = now + SWEEP_AGAIN
         self._list_tried = False
         self._covered = set(self._seen)
@@ -177,7 +183,7 @@ class Confirming:
             self._show(update)
             self._empty_at, self._flat = None, False
             if not known:
-                self._start_anew(now)
+                self._start_anew(max(now, self._listings[0] + TWICE_IN))
             return
         self._seen.setdefault(update.order_id, update)
         self._ended[update.order_id] = update.state
@@ -230,10 +236,13 @@ class Confirming:
             self._need_sweep()
 
     def _need_sweep(self) -> None:
-        """What is open now was not covered by the last sweep; do not wait, unless it failed."""
+        """What is open now was not covered by the last sweep; do not wait, unless it failed.
+
+        Or unless it is the third in a row: somebody goes on trading, and no storm will stop that.
+        """
         self._sweep_due = True
         if not self._sweep_failed:
-            self._sweep_again_at = float("-inf")
+            self._sweep_again_at = self._sweeps[0] + TWICE_IN
 
     def _close(self, now: float) -> float:
         """From when on there are no more sweeps, so that the last listing has its time."""
@@ -246,6 +255,7 @@ class Confirming:
 
     def _note_listing(self, began: float, ended: float) -> None:
         self._list_tried = True
+        self._listings.append(began)
         self._last_listed = began >= self._close(began)
         self._longest_listing = max(self._longest_listing, ended - began)
 

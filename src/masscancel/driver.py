@@ -13,6 +13,7 @@ from masscancel.errors import (
     MassCancelError,
     NotSent,
     NotSentInTime,
+    ProtocolError,
     StampRefused,
     TransportError,
     UnansweredInTime,
@@ -115,6 +116,7 @@ class _Pursuit:
         self._stale: tuple[Try, StampRefused] | None = None  # whose stamp the venue refused
         self._bell: asyncio.Future[None] | None = None
         self._crash: BaseException | None = None
+        self._gave_up = False  # an attempt that may have arrived
 
     async def run(self) -> Any:
         """Its value or its final error."""
@@ -135,10 +137,10 @@ class _Pursuit:
                     if not isinstance(result, MassCancelError):
                         pool.leave_to_answer(self._leave(), deadline)
                         return result
-                    if not await self._goes_on(attempt, result):
+                    if not self._goes_on(attempt, result):
                         return self._refusal or _verdict(self._errors)
             if self._running or not self._errors:
-                self._errors.append(_out_of_time(self._call, self._running, self._errors))
+                self._errors.append(self._out_of_time())
             return self._refusal or _verdict(self._errors)
         finally:
             retry.done()
@@ -170,8 +172,10 @@ class _Pursuit:
             self._start(said, NOWHERE)
             retry.beside()
         wants: Wants = "warm" if job.urgent else "other"
-        lost = bool(self._errors) and isinstance(self._errors[-1], TransportError)
-        if lost or any(other.path == "rest" for other in self._running):
+        last = self._errors[-1] if self._errors else None
+        lost = isinstance(last, TransportError | ProtocolError)
+        exhausted = isinstance(last, NotSent) and last.exhausted
+        if (lost or any(other.path == "rest" for other in self._running)) and not exhausted:
             wants = "fresh"  # there is trouble on the connections there are
         attempt = ByRest(call, driver.credentials, driver.pool, wants, places.turn)
         await self._make(attempt, places)
@@ -273,7 +277,7 @@ class _Pursuit:
         if self._crash is not None:
             raise self._crash
 
-    async def _goes_on(self, attempt: Try, error: MassCancelError) -> bool:
+    def _goes_on(self, attempt: Try, error: MassCancelError) -> bool:
         """An attempt has failed: whether another follows, or is still under way."""
         retry, job, call = self._retry, self._job, self._call
         self._errors.append(error)
@@ -301,24 +305,22 @@ class _Pursuit:
     async def _abandon(self) -> None:
         """End what still runs, and note what is known of it."""
         for attempt, task in self._running.items():
+            self._gave_up |= attempt.reached
             attempt.end()
             task.cancel()
         await asyncio.wait(self._leave())
 
-
-def _out_of_time(
-    call: Call[Any], running: Iterable[Try], errors: Sequence[MassCancelError]
-) -> MassCancelError:
-    attempts = list(running)
-    if any(attempt.reached for attempt in attempts):
-        before = _verdict(errors) if errors else None
-        said = f"; before, {before._what()}" if before else ""  # noqa: SLF001  # a friend
-        error = UnansweredInTime(f"no answer from {call.origin} within the time{said}")
-        error.__cause__ = before
-        return error
-    if attempts:
-        return NotSentInTime(f"no connection to {call.origin} within the time")
-    return DeadlineExceeded("the time was up before anything could be sent")
+    def _out_of_time(self) -> MassCancelError:
+        origin, running, errors = self._call.origin, [*self._running], self._errors
+        if self._gave_up or any(attempt.reached for attempt in running):
+            before = _verdict(errors) if errors else None
+            said = f"; before, {before._what()}" if before else ""  # noqa: SLF001  # a friend
+            error = UnansweredInTime(f"no answer from {origin} within the time{said}")
+            error.__cause__ = before
+            return error
+        if running:
+            return NotSentInTime(f"no connection to {origin} within the time")
+        return DeadlineExceeded("the time was up before anything could be sent")
 
 
 def _verdict(errors: Sequence[MassCancelError]) -> MassCancelError:

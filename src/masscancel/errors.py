@@ -100,19 +100,19 @@ class MassCancelError(Exception):
             parts.append("nothing was cancelled by this call")
         if self.advice:
             parts.append(self.advice)
-        return _one_line("; ".join(parts))
+        return one_line("; ".join(parts))
 
     def _what(self) -> str:
         """What went wrong, in a few words."""
         return str(self.args[0])
 
 
-def _short(text: str) -> str:
+def short(text: str) -> str:
     """A peer's words, as far as they fit into a message."""
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
     """What a peer says must not break out of its line, in a log or on a terminal."""
     return "".join(char if char.isprintable() else " " for char in text)
 
@@ -159,9 +159,9 @@ class VenueError(MassCancelError):
     def _what(self) -> str:
         """What the venue said. It is shortened here, after the secrets have been taken out."""
         parts = (self.code, self.reason)
-        said = " ".join(_short(str(part)) for part in parts if part not in (None, ""))
+        said = " ".join(short(str(part)) for part in parts if part not in (None, ""))
         if self.message and self.message != self.reason:
-            said = f"{said}: {_short(self.message)}" if said else _short(self.message)
+            said = f"{said}: {short(self.message)}" if said else short(self.message)
         if self.http_status is not None and self.http_status != 200:  # noqa: PLR2004  # HTTP's own
             said = f"{said} (HTTP {self.http_status})" if said else f"HTTP {self.http_status}"
         if self.retry_after is not None:
@@ -232,6 +232,9 @@ class TransportError(MassCancelError):
 
 class NotSent(TransportError):
     """Nothing reached the venue: no connection, no name, no TLS, no time."""
+
+    #: Whether it is this machine that can open no further connection.
+    exhausted: bool = False
 
 
 class OutcomeUnknown(TransportError):

@@ -9,6 +9,7 @@ does not keep up is told of a gap, and never holds up the others.
 import asyncio
 import logging
 import random
+import re
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable
@@ -29,8 +30,11 @@ from masscancel.errors import (
     ProtocolError,
     StampRefused,
     VenueError,
+    one_line,
+    short,
 )
 from masscancel.models import Ack, Gap, OrderUpdate
+from masscancel.scrub import masked, scrub
 from masscancel.session import NoneOpen, SessionPool
 from masscancel.venue import (
     Answered,
@@ -57,6 +61,8 @@ MAX_MESSAGE: Final = 1024 * 1024
 BACKLOG: Final = 10_000
 #: How long a login or a write may take, in seconds.
 PATIENCE: Final = 3.0
+#: What may be a signature, in a login.
+_SIGNATURES: Final = re.compile(r"[A-Za-z0-9+/=_-]{32,}")
 #: How long a close may take, in seconds.
 CLOSE: Final = 0.5
 #: How often we ping, in seconds ...
@@ -195,6 +201,13 @@ class Streams:
         await asyncio.gather(*(socket.close() for socket in sockets))
 
 
+def _error_of(event: StreamEvent) -> object:
+    match event:
+        case LoggedIn(error) | Subscribed(_, error) | Answered(_, error):
+            return error
+    return None
+
+
 class _Dropped(Exception):  # never leaves this module
     """The connection is to be replaced."""
 
@@ -205,7 +218,7 @@ class Asked:
     def __init__(self, socket: "_Socket", saying: Saying, stamp: Stamp) -> None:
         self.saying = saying
         self._socket = socket
-        self._oldest_ms = stamp.time_ms - stamp.skew_ms
+        self._stamp = stamp
         self._answer: Ack | MassCancelError | None = None
         self._bell: asyncio.Future[None] | None = None
 
@@ -235,12 +248,31 @@ class Asked:
             self._socket.forget(self)
 
     def fits(self, ack: Ack) -> bool:
-        """Whether an Ack is for the same scope, and not from before the request."""
+        """Whether an Ack is for the same scope, and not from before the request.
+
+        With the request's own id, a clock may be off by as much as the venue lets it.
+        """
+        skew_ms = self._stamp.skew_ms
+        if ack.request_id == self.saying.request_id:
+            skew_ms = max(skew_ms, self.saying.lifetime_ms)
         return (
             ack.account_category == self.saying.account_category
             and ack.symbol == self.saying.symbol
-            and (ack.timestamp_ms is None or ack.timestamp_ms >= self._oldest_ms)
+            and (ack.timestamp_ms is None or ack.timestamp_ms >= self._stamp.time_ms - skew_ms)
         )
+
+
+def wait_after(wait: float, lived: float) -> float:
+    """The wait before a new connection, at most: it doubles, unless the last one lived for long.
+
+    One that is accepted, logged in and ended at once is no success.
+
+    Args:
+        wait: the one before, 0 at first. Seconds.
+        lived: for how long the last connection was of use, in seconds.
+    """
+    shortest, longest = RECONNECT
+    return shortest if lived > longest else min(max(2 * wait, shortest), longest)
 
 
 class _Socket:
@@ -259,7 +291,10 @@ class _Socket:
         self._asked: list[Asked] = []
         self._saying: set[asyncio.Task[None]] = set()
         self._heard = 0
-        self._was_up = False
+        self._up_since: float | None = None
+        self._asked_to_log_in = False
+        #: What no word of the venue's may show.
+        self._secrets = {credentials.api_secret, credentials.api_key}
         self._logged_in: asyncio.Future[None] = self._loop.create_future()
         self._broken: asyncio.Future[None] = self._loop.create_future()
         self._refused: MassCancelError | None = None
@@ -320,7 +355,7 @@ class _Socket:
     # Keeping it up.
 
     async def _keep(self) -> None:
-        wait, longest = RECONNECT
+        wait = 0.0
         while self._refused is None:
             try:
                 await self._live()
@@ -334,10 +369,10 @@ class _Socket:
                 await self._drop(str(problem))
             finally:
                 await self._drop("the stream was closed")
-            if self._was_up:
-                wait = RECONNECT[0]
+            wait = wait_after(
+                wait, 0.0 if self._up_since is None else self._loop.time() - self._up_since
+            )
             await asyncio.sleep(random.random() * wait)  # noqa: S311  # jitter
-            wait = min(2 * wait, longest)
         for watch in self._consumers():
             watch.end(copy(self._refused))
         self.ready.set()
@@ -350,7 +385,8 @@ class _Socket:
             _Dropped: it ended.
         """
         self._heard = 0
-        self._was_up = False
+        self._up_since = None
+        self._asked_to_log_in = False
         self._logged_in = self._loop.create_future()
         self._broken = self._loop.create_future()
         self._websocket = await self._open()
@@ -367,7 +403,7 @@ class _Socket:
                 self._logged_in.result()
                 for category in [*self._watches]:
                     await self._say(self._dialect.subscribe(category))
-                self._was_up = True
+                self._up_since = self._loop.time()
                 self.ready.set()
                 done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             for ended in done:
@@ -384,6 +420,7 @@ class _Socket:
         """Log in with the upgrade; where that is refused, connect without, and say it instead."""
         url = self._dialect.url
         headers = self._dialect.login_headers(self._credentials, self._stamp())
+        self._secrets = {self._credentials.api_secret, self._credentials.api_key, *headers.values()}
         try:
             return await self._pool.open_websocket(url, headers, max_message=MAX_MESSAGE)
         except VenueError as refused:
@@ -480,6 +517,8 @@ class _Socket:
             else:
                 raise _Dropped("the connection has ended")
             for event in self._dialect.parse(data):
+                if isinstance(error := _error_of(event), VenueError):
+                    scrub(error, self._secrets)
                 self._handle(event)
 
     def _handle(self, event: StreamEvent) -> None:
@@ -494,8 +533,11 @@ class _Socket:
             case Greeting(logged_in):
                 if logged_in:
                     self._login_ended(None)
-                else:
-                    self._say_soon(self._dialect.login(self._credentials, self._stamp()))
+                elif not self._asked_to_log_in:
+                    self._asked_to_log_in = True
+                    text = self._dialect.login(self._credentials, self._stamp())
+                    self._secrets.update(_SIGNATURES.findall(text))
+                    self._say_soon(text)
             case LoggedIn(error):
                 self._login_ended(error)
             case Subscribed(category, None):
@@ -508,10 +550,12 @@ class _Socket:
                     watch.end(copy(error))
                 self.trusted.discard(category)
             case Ended(reason):
-                raise _Dropped(reason)
+                raise _Dropped(one_line(short(masked(reason, self._secrets))))
 
     def _login_ended(self, error: VenueError | None) -> None:
         if self._logged_in.done():
+            if error is not None:
+                raise _Dropped("the venue ended the login")
             return
         if error is None:
             self._logged_in.set_result(None)
@@ -526,8 +570,9 @@ class _Socket:
             asked = next((a for a in self._asked if a.saying.request_id == request_id), None)
         elif isinstance(result, Ack):
             asked = next((a for a in self._asked if a.fits(result)), None)
-        else:  # a refusal without an id: whose it is, is clear only where one alone waits
+        else:  # a refusal without an id may be of anything: it is told, and proves nothing
             asked = self._asked[0] if len(self._asked) == 1 else None
+            result.may_have_executed = True
         if asked is None:
             return
         self._asked.remove(asked)

@@ -567,6 +567,8 @@ _KINDS: Final[Mapping[int, type[VenueError]]] = {
     408: VenueUnavailable,
     418: RateLimited,
     429: RateLimited,
+    460: VenueUnavailable,  # a load balancer's, as the next
+    499: VenueUnavailable,  # a proxy's: it did not wait for the answer
 }
 
 

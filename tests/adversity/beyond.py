@@ -43,7 +43,8 @@ BEYOND_THE_PAGE = [
         name="server closes on accept, by FIN",
         row="half-open before the request",
         stage=peer(lambda *_: None, greet=lambda writer: writer.close()),
-        error=OutcomeUnknown,
+        error=(OutcomeUnknown, NotSent),
+        unknown=None,
         sends=(0, 1),
     ),
     Case(
@@ -51,13 +52,15 @@ BEYOND_THE_PAGE = [
         row="half-open before the request",
         stage=peer(lambda *_: None, greet=lambda writer: reset(writer.transport)),
         error=(OutcomeUnknown, NotSent),
+        unknown=None,
         sends=(0, 1),
     ),
     Case(
         name="server half-closes, and still reads",
         row="half-open before the request",
         stage=peer(lambda *_: None, greet=lambda writer: writer.write_eof()),
-        error=OutcomeUnknown,
+        error=(OutcomeUnknown, NotSent),
+        unknown=None,
         sends=(0, 1),
     ),
     Case(
@@ -268,7 +271,7 @@ BEYOND_THE_PAGE = [
         )
         for status, error, unknown in (
             ("500 Oops", VenueUnavailable, True),
-            ("404 Not Found", VenueError, False),
+            ("404 Not Found", VenueError, True),
             ("999 Odd", (VenueUnavailable, ProtocolError), True),
         )
     ),

@@ -24,6 +24,8 @@ class Clock:
         self._samples: deque[tuple[float, float]] = deque(maxlen=8)  # (round trip, offset), in ms
         self._offset_ms = 0.0
         self._skew_ms = UNMEASURED_SKEW_MS
+        self._refused_ms: float | None = None  # an offset that the venue did not accept ...
+        self._instead = 0.0, UNMEASURED_SKEW_MS  # ... and what goes before it
         #: When it was last measured, by ``time.monotonic``.
         self.measured_at = float("-inf")
 
@@ -33,6 +35,10 @@ class Clock:
         self._samples.append((trip, venue_ms - (sent_ms + received_ms) / 2))
         trip, self._offset_ms = min(self._samples)
         self._skew_ms = int(trip / 2) + CLOCK_MARGIN_MS
+        refused = self._refused_ms
+        if refused is not None and abs(self._offset_ms - refused) < CLOCK_MARGIN_MS:
+            # It says again what the venue has just refused: its date is next, or our own clock.
+            self._offset_ms, self._skew_ms = self._instead
         self.measured_at = time.monotonic()
 
     def forget(self, date_ms: int | None = None) -> None:
@@ -40,10 +46,12 @@ class Clock:
 
         Until the clock has been measured again, its own date will do, which is to the second.
         """
+        self._refused_ms = self._offset_ms if self._samples else None
+        self._instead = 0.0, UNMEASURED_SKEW_MS
         self._samples.clear()
         if date_ms is not None:
-            self._offset_ms = date_ms + 500 - time.time() * 1000
-            self._skew_ms = 2 * CLOCK_MARGIN_MS
+            self._instead = date_ms + 500 - time.time() * 1000, 2 * CLOCK_MARGIN_MS
+            self._offset_ms, self._skew_ms = self._instead
 
     def stamp(self, nonce: int = 0) -> Stamp:
         """The venue's time now."""

@@ -148,6 +148,7 @@ class Connector(aiohttp.TCPConnector):
             idle = transport.get_protocol()
             if not isinstance(idle, _Idle):
                 idle = _Idle(transport)
+                await self._listen(connection)
             elif idle.wake():
                 sending.reused = True
             else:
@@ -157,6 +158,24 @@ class Connector(aiohttp.TCPConnector):
             sending.transport = transport
             sending.connecting = False
             return connection
+
+    async def _listen(self, connection: Any) -> None:
+        """Refuse a new connection on which the peer speaks before it was asked anything.
+
+        What has arrived is not an answer, but aiohttp would take it for one. It is read within two
+        turns of the event loop; the kernel alone can't tell it from what TLS says for itself.
+        """
+        protocol = connection.protocol
+        silent = False
+        try:
+            for _ in range(2):
+                await asyncio.sleep(0)
+            silent = not protocol.should_close
+        finally:
+            if not silent:
+                connection.close()
+        if not silent:
+            raise aiohttp.ClientConnectionError("it spoke before it was asked, or hung up")
 
     async def _create_connection(self, *args: Any) -> Any:
         sending = SENDING.get()

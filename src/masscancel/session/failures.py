@@ -1,5 +1,6 @@
 """What each failure of aiohttp, and of the system under it, means to a caller."""
 
+import errno
 import os
 import socket
 import ssl
@@ -55,6 +56,12 @@ MEANING: Final[Mapping[type[BaseException], type[MassCancelError]]] = {
 }
 
 
+#: This machine has no file descriptor, no port or no memory left for a connection.
+_EXHAUSTED: Final = frozenset(
+    {errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS, errno.ENOMEM}
+)
+
+
 def translate(problem: Exception, origin: str, *, connecting: bool = False) -> MassCancelError:
     """Our error for one of aiohttp's or the system's. Its text holds nothing of the request.
 
@@ -67,7 +74,10 @@ def translate(problem: Exception, origin: str, *, connecting: bool = False) -> M
     if connecting:
         meaning = NotSent
     what = "could not be reached" if meaning is NotSent else "gave no usable answer"
-    return meaning(f"{origin} {what}: {why(problem)}")
+    error = meaning(f"{origin} {what}: {why(problem)}")
+    if isinstance(error, NotSent):
+        error.exhausted = getattr(problem, "errno", None) in _EXHAUSTED
+    return error
 
 
 def why(problem: BaseException) -> str:

@@ -297,6 +297,7 @@ class SessionPool:
                 raise ProtocolError("no time that a clock may show")
         except (MassCancelError, TimeoutError) as error:
             log.debug("%s does not tell the time: %s", probe.origin, error)
+            sending.abort()  # what came may be the answer to another request
             return False
         self._clocks[probe.origin].add(before, time.time() * 1000, venue_ms)
         return sending.reused

@@ -182,6 +182,7 @@ def _envelope(reply: Reply, now_ms: int) -> _Envelope:
         if envelope.code == 0 and reply.status == _OK and envelope.status != "Err":
             return envelope
         error = _refusal(reply, now_ms, envelope)
+        error.may_have_executed |= envelope.code == 0 and envelope.status != "Err"  # contradictory
     raise error
 
 
@@ -254,6 +255,8 @@ def decode_ack(
     echoed_symbol = _agreed("symbol", outer.symbol, inner.symbol)
     echoed_id = _agreed("id", outer.id, inner.id)
     timestamp = _agreed("timestamp", outer.timestamp, inner.timestamp)
+    # With an id of this call's own, a clock may be off by as much as the venue lets it.
+    skew_ms = max(stamp.skew_ms, WINDOW_MS) if echoed_id else stamp.skew_ms
     wrong = ""
     if status != "Ack" and not (terse and status is None):
         wrong = "another status"
@@ -267,7 +270,7 @@ def decode_ack(
         wrong = "the id of another request"
     elif timestamp is None and not terse:
         wrong = "no timestamp"
-    elif timestamp is not None and timestamp < stamp.time_ms - stamp.skew_ms:
+    elif timestamp is not None and timestamp < stamp.time_ms - skew_ms:
         wrong = "a timestamp before the request's"
     if wrong:
         raise ProtocolError(f"the reply is no acknowledgement of this request: it has {wrong}")
