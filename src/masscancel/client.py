@@ -353,7 +353,7 @@ class Client:
         symbol: str | None,
         *,
         deadline: float,
-        lane: Lane | Held,
+        lane: Held,
         settle: float | None,
         gate: OrderGate | None,
     ) -> Ack | Confirmation:

@@ -19,7 +19,7 @@ from masscancel.errors import (
     UnansweredInTime,
     VenueError,
 )
-from masscancel.job import NOWHERE, Job, Places
+from masscancel.job import NOWHERE, TOO_LATE, Job, Places
 from masscancel.retry import Retry, RetryPolicy
 from masscancel.session import NoneOpen, SessionPool, Wants
 from masscancel.stream import Streams
@@ -320,7 +320,7 @@ class _Pursuit:
             return error
         if running:
             return NotSentInTime(f"no connection to {origin} within the time")
-        return DeadlineExceeded("the time was up before anything could be sent")
+        return DeadlineExceeded(TOO_LATE)
 
 
 def _verdict(errors: Sequence[MassCancelError]) -> MassCancelError:

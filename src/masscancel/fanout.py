@@ -8,8 +8,14 @@ from functools import partial
 from typing import Any, Final
 
 from masscancel.client import check_settle, check_timeout
-from masscancel.errors import ConfigurationError, MassCancelError, OutcomeUnknown
+from masscancel.errors import (
+    ConfigurationError,
+    DeadlineExceeded,
+    MassCancelError,
+    OutcomeUnknown,
+)
 from masscancel.gate import OrderGate
+from masscancel.job import TOO_LATE, Job
 from masscancel.lanes import Held, Lane
 from masscancel.models import Ack, Confirmation, FanOutReport, Outcome, Target
 
@@ -156,7 +162,7 @@ class _FanOut:
         """Start every target in turn; on the way out, end those that are still under way."""
         if self._gate is not None:
             self._gate.shut()
-        timer = asyncio.get_running_loop().call_at(self._deadline, self._start_the_rest)
+        timer = asyncio.get_running_loop().call_at(self._deadline, self._give_up)
         self._lane.offer()
         if not self._targets:
             self.ended.set()
@@ -175,29 +181,31 @@ class _FanOut:
         """Start the next target, for which a place is held; whether there is one left."""
         if self._started == len(self._targets):
             return False
-        self._start(Held(self._lane))
-        return True
-
-    def _start_the_rest(self) -> None:
-        """It is too late for those that are left: they say so themselves."""
-        while self._started < len(self._targets):
-            self._start(self._lane)
-
-    def _start(self, lane: Lane | Held) -> None:
         index, target = self._started, self._targets[self._started]
         self._started += 1
+        lane = Held(self._lane)
         task = asyncio.create_task(self._cancel(target, lane), context=self._context.copy())
-        task.add_done_callback(partial(self._end, index, target, lane), context=self._context)
+        task.add_done_callback(partial(self._done, index, target, lane), context=self._context)
         self._tasks.add(task)
+        return True
+
+    def _give_up(self) -> None:
+        """It is too late for those that have not been started."""
+        call = "cancel_all" if self._settle is None else "cancel_all_and_confirm"
+        while self._started < len(self._targets):
+            index, target = self._started, self._targets[self._started]
+            self._started += 1
+            client, error = target.client, DeadlineExceeded(TOO_LATE)
+            words = call, target.account_category, target.symbol, client.venue.name, client.label
+            Job(words, self._deadline).describe(error)
+            self._end(index, target, error)
 
     async def as_they_end(self, outcomes: asyncio.Queue[Outcome]) -> AsyncIterator[Outcome]:
         """So many outcomes as there are targets."""
         for _ in self._targets:
             yield await outcomes.get()
 
-    async def _cancel(
-        self, target: Target, lane: Lane | Held
-    ) -> Ack | Confirmation | MassCancelError:
+    async def _cancel(self, target: Target, lane: Held) -> Ack | Confirmation | MassCancelError:
         try:
             return await target.client._cancel_target(  # noqa: SLF001  # a friend
                 target.account_category,
@@ -214,20 +222,17 @@ class _FanOut:
             error.__cause__ = problem
             return error
 
-    def _end(
-        self,
-        index: int,
-        target: Target,
-        lane: Lane | Held,
-        task: asyncio.Task[Ack | Confirmation | MassCancelError],
-    ) -> None:
+    def _done(self, index: int, target: Target, lane: Held, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
-        if isinstance(lane, Held):
-            lane.forfeit()
-        if task.cancelled():  # of this target alone, or of the whole
-            result: object = OutcomeUnknown("the task of this target was cancelled")
+        lane.forfeit()
+        if task.cancelled():  # this target alone, or the whole
+            self._end(index, target, OutcomeUnknown("the task of this target was cancelled"))
         else:
-            result = task.result()
+            self._end(index, target, task.result())
+
+    def _end(
+        self, index: int, target: Target, result: Ack | Confirmation | MassCancelError
+    ) -> None:
         acks = result.acks if isinstance(result, Confirmation) else (result,)
         outcome = Outcome(
             target=target,

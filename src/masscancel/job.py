@@ -9,7 +9,10 @@ from masscancel.lanes import Lanes
 from masscancel.models import Attempt, Via
 from masscancel.session import Turn
 
-__all__ = ["NOWHERE", "Job", "Places"]
+__all__ = ["NOWHERE", "TOO_LATE", "Job", "Places"]
+
+#: Of what was never tried.
+TOO_LATE: Final = "the time was up before anything could be sent"
 
 
 class Places:
