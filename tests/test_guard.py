@@ -126,6 +126,25 @@ async def test_every_end_is_flat(
 
 
 @pytest.mark.asyncio
+async def test_a_loop_that_is_held_up_for_all_of_the_time(
+    exchange: SimulatedExchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The time is over before anything could begin: the cancel goes out all the same."""
+    loop = asyncio.get_running_loop()
+    real = loop.time
+
+    def held_up() -> None:
+        monkeypatch.setattr(loop, "time", lambda: real() + 3600)
+
+    async with desk(exchange) as (account, client):
+        async with cancel_on_exit(Target(client, "cash"), timeout=5, confirm=False) as guard:
+            loop.call_soon(loop.call_soon, held_up)  # once the fan-out has begun
+        assert exchange.open_orders(account, "cash") == []
+    assert guard.report is not None
+    assert guard.report.all_ok
+
+
+@pytest.mark.asyncio
 async def test_a_timeout_around_the_block(exchange: SimulatedExchange) -> None:
     """It is still a TimeoutError, and the orders are gone."""
     async with desk(exchange) as (account, client):

@@ -13,10 +13,10 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from masscancel.client import Client, check_settle, check_timeout
-from masscancel.errors import ConfigurationError
+from masscancel.errors import ConfigurationError, DeadlineExceeded
 from masscancel.fanout import SETTLE, cancel_many
 from masscancel.gate import OrderGate
-from masscancel.models import FanOutReport, Target
+from masscancel.models import FanOutReport, Outcome, Target
 from masscancel.shield import finish
 from masscancel.signals import SIGNALS
 
@@ -24,6 +24,8 @@ __all__ = ["cancel_on_exit"]
 
 log = logging.getLogger("masscancel")
 
+#: The time for one more try where the event loop was held up for all of it, in seconds.
+GRACE: Final = 1.0
 _UNCATCHABLE: Final = frozenset({signal.SIGKILL, signal.SIGSTOP})
 
 
@@ -173,7 +175,7 @@ class cancel_on_exit:  # noqa: N801  # reads as what it does: async with cancel_
         """Cancel, whatever is cancelled meanwhile; the report, and whether this task was."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._timeout
-        cancelled = False
+        cancelled = held_up = False
         for task in (self._last_resort, self._first_cancel):
             if task is not None:
                 task.cancel()
@@ -181,9 +183,13 @@ class cancel_on_exit:  # noqa: N801  # reads as what it does: async with cancel_
             left = max(deadline - loop.time(), 0.001)
             work, again = await finish(self._cancel_many(confirm=self._confirm, timeout=left))
             cancelled = cancelled or again
-            if not work.cancelled():
-                return work.result(), cancelled
-            # Who ends the loop cancels all of its tasks, this one too: it is started again.
+            if work.cancelled():
+                continue  # who ends the loop cancels all of its tasks, this one too: once more
+            report = work.result()
+            if held_up or not all(map(_was_not_tried, report.outcomes)):
+                return report, cancelled
+            # The loop was held up for so long that the time was over before it began: once more.
+            held_up, deadline = True, loop.time() + min(self._timeout, GRACE)
 
     async def _cancel_many(self, *, confirm: bool, timeout: float | None = None) -> FanOutReport:
         timeout = self._timeout if timeout is None else timeout
@@ -201,6 +207,10 @@ def note_failures(report: FanOutReport, onto: BaseException, what: str) -> None:
     if report.failed:
         failures = "\n".join(f"  {outcome.error}" for outcome in report.failed)
         onto.add_note(f"and {what} failed:\n{failures}")
+
+
+def _was_not_tried(outcome: Outcome) -> bool:
+    return isinstance(outcome.error, DeadlineExceeded) and not outcome.error.attempts
 
 
 def check_targets(targets: Target | Iterable[Target]) -> list[Target]:
