@@ -29,7 +29,7 @@ async def wait_for(alarms: Alarms, seconds: float) -> str:
 
 async def test_it_rings() -> None:
     """At its time, the block is left with a `TimeoutError`, and the task can go on."""
-    alarms = Alarms()
+    alarms = Alarms(asyncio.get_running_loop())
     assert await wait_for(alarms, 0.001) == "rang"
     await asyncio.sleep(0)  # nothing of the cancellation is left
     task = asyncio.current_task()
@@ -39,7 +39,7 @@ async def test_it_rings() -> None:
 
 async def test_it_does_not_ring_for_a_block_that_has_ended() -> None:
     """Not even where the timer comes for it."""
-    alarms = Alarms()
+    alarms = Alarms(asyncio.get_running_loop())
     with alarms.at(soon(0.001)):
         pass
     assert await wait_for(alarms, 0.002) == "rang"
@@ -47,7 +47,7 @@ async def test_it_does_not_ring_for_a_block_that_has_ended() -> None:
 
 async def test_each_rings_in_its_own_time() -> None:
     """In whatever order they were set, and a later one rings after an earlier one has."""
-    alarms, rang = Alarms(), list[float]()
+    alarms, rang = Alarms(asyncio.get_running_loop()), list[float]()
 
     async def one(seconds: float) -> None:
         await wait_for(alarms, seconds)
@@ -59,13 +59,13 @@ async def test_each_rings_in_its_own_time() -> None:
 
 async def test_a_time_that_is_past() -> None:
     """It rings as soon as the block waits."""
-    assert await wait_for(Alarms(), -1) == "rang"
+    assert await wait_for(Alarms(asyncio.get_running_loop()), -1) == "rang"
 
 
 async def test_many_have_one_timer(monkeypatch: pytest.MonkeyPatch) -> None:
     """That is what they are for: a thousand limits that are not reached set one or two."""
     loop = asyncio.get_running_loop()
-    alarms, timers, call_at = Alarms(), list[float](), loop.call_at
+    alarms, timers, call_at = Alarms(asyncio.get_running_loop()), list[float](), loop.call_at
 
     def counted(when: float, *args: Any, **options: Any) -> Any:
         timers.append(when)
@@ -83,7 +83,7 @@ async def test_many_have_one_timer(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_a_cancellation_stays_one() -> None:
     """From elsewhere, within the limit."""
-    task = asyncio.create_task(wait_for(Alarms(), FOREVER))
+    task = asyncio.create_task(wait_for(Alarms(asyncio.get_running_loop()), FOREVER))
     await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -92,7 +92,7 @@ async def test_a_cancellation_stays_one() -> None:
 
 async def test_a_cancellation_in_the_same_moment_stays_one() -> None:
     """It rings, and before the task can see it, it is cancelled as well: that counts."""
-    alarms = Alarms()
+    alarms = Alarms(asyncio.get_running_loop())
     task = asyncio.create_task(wait_for(alarms, FOREVER))
     await asyncio.sleep(0)
     (alarm,) = alarms._set
@@ -104,7 +104,7 @@ async def test_a_cancellation_in_the_same_moment_stays_one() -> None:
 
 async def test_one_within_another() -> None:
     """The outer one ends both, the inner one only its own block."""
-    alarms = Alarms()
+    alarms = Alarms(asyncio.get_running_loop())
     with alarms.at(soon(FOREVER)):
         assert await wait_for(alarms, 0.001) == "rang"
     with pytest.raises(TimeoutError), alarms.at(soon(0.001)):
@@ -115,10 +115,13 @@ async def test_with_a_time_limit_of_asyncio_around_it() -> None:
     """`asyncio.timeout` sees a cancellation of its own, and makes it its own error."""
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.001):
-            assert await wait_for(Alarms(), FOREVER) == "never"
+            assert await wait_for(Alarms(asyncio.get_running_loop()), FOREVER) == "never"
 
 
 async def test_errors_go_through() -> None:
     """What the block raises is not touched."""
-    with pytest.raises(ValueError, match="mine"), Alarms().at(soon(FOREVER)):
+    with (
+        pytest.raises(ValueError, match="mine"),
+        Alarms(asyncio.get_running_loop()).at(soon(FOREVER)),
+    ):
         raise ValueError("mine")

@@ -12,10 +12,13 @@ class Alarms:
 
     ``asyncio.timeout`` gives each a timer of its own. In a burst these cost a tenth of a call, and
     nearly all are cancelled. Here there is one, for the earliest.
+
+    Args:
+        loop: which one.
     """
 
-    def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
         self._timer: asyncio.TimerHandle | None = None
         self._earliest = math.inf
         self._set: set[Alarm] = set()
@@ -38,11 +41,11 @@ class Alarms:
         if self._timer is not None:
             self._timer.cancel()
         self._earliest = when
-        self._timer = self._loop.call_at(when, self._ring)
+        self._timer = self.loop.call_at(when, self._ring)
 
     def _ring(self) -> None:
         self._timer, self._earliest = None, math.inf
-        now = self._loop.time()
+        now = self.loop.time()
         for alarm in [alarm for alarm in self._set if alarm.when <= now]:
             self._set.discard(alarm)
             alarm.ring()
@@ -72,7 +75,7 @@ class Alarm:
             self._task.cancel()
 
     def __enter__(self) -> None:
-        task = asyncio.current_task()
+        task = asyncio.current_task(self._alarms.loop)
         if task is None:
             raise RuntimeError("a time limit needs a task")
         self._task, self._cancelling = task, task.cancelling()

@@ -4,7 +4,7 @@ import asyncio
 import math
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from functools import partial
-from os import urandom
+from random import getrandbits
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar, get_args
 
@@ -89,6 +89,7 @@ class Client:
         self._pool = pool or SessionPool()
         self._owns_pool = pool is None
         self._entered = False
+        self._time: Callable[[], float] = _time
         self._driver: Driver | None = None
         self._holders: dict[object, Callable[[], Coroutine[Any, Any, None]]] = {}
 
@@ -113,6 +114,7 @@ class Client:
         elif not self._pool.is_open:
             raise ConfigurationError("enter the session pool before the clients that share it")
         self._entered = True
+        self._time = self._pool.loop.time
         self._driver = driver = self._new_driver()
         try:
             if not self._venue.ready():
@@ -395,7 +397,7 @@ class Client:
         request_id: str | None = None,
     ) -> Ack:
         if request_id is None:
-            request_id = urandom(16).hex()
+            request_id = f"{getrandbits(128):032x}"  # it has to be unique, not secret
         flow = self._venue.cancel_all(account_category, symbol, request_id)
         ack = await self._run(flow, job)
         return replace(ack, attempts=job.attempts())
@@ -432,7 +434,11 @@ class Client:
             raise ConfigurationError(f"{self._venue.name} has no stream to cancel on: via='rest'")
 
     def _deadline(self, timeout: float) -> float:
-        return asyncio.get_running_loop().time() + check_timeout(timeout)
+        return self._time() + check_timeout(timeout)
+
+
+def _time() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def check_timeout(timeout: object) -> float:

@@ -93,7 +93,7 @@ class _Pursuit:
     """
 
     def __init__(self, driver: Driver, call: Call[Any], job: Job) -> None:
-        self._loop = loop = asyncio.get_running_loop()
+        self._loop = loop = driver.pool.loop
         now = loop.time()
         self._driver = driver
         self._call = call

@@ -133,8 +133,8 @@ class _FanOut:
         gate: OrderGate | None,
         note: Callable[[int, Outcome], None],
     ) -> None:
-        loop = asyncio.get_running_loop()
-        self._began_at = loop.time()
+        self._loop = asyncio.get_running_loop()
+        self._began_at = self._loop.time()
         self._deadline = self._began_at + check_timeout(timeout)
         if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
             raise ConfigurationError(f"concurrency must be a positive integer, not {concurrency!r}")
@@ -155,14 +155,14 @@ class _FanOut:
 
     def elapsed(self) -> float:
         """Seconds since the call."""
-        return asyncio.get_running_loop().time() - self._began_at
+        return self._loop.time() - self._began_at
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Start every target in turn; on the way out, end those that are still under way."""
         if self._gate is not None:
             self._gate.shut()
-        timer = asyncio.get_running_loop().call_at(self._deadline, self._give_up)
+        timer = self._loop.call_at(self._deadline, self._give_up)
         self._lane.offer()
         if not self._targets:
             self.ended.set()
@@ -184,7 +184,7 @@ class _FanOut:
         index, target = self._started, self._targets[self._started]
         self._started += 1
         lane = Held(self._lane)
-        task = asyncio.create_task(self._cancel(target, lane), context=self._context.copy())
+        task = self._loop.create_task(self._cancel(target, lane), context=self._context.copy())
         task.add_done_callback(partial(self._done, index, target, lane), context=self._context)
         self._tasks.add(task)
         return True

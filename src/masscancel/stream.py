@@ -230,7 +230,7 @@ class Asked:
             VenueError: the venue refused.
         """
         while self._answer is None:
-            self._bell = asyncio.get_running_loop().create_future()
+            self._bell = self._socket.loop.create_future()
             await self._bell
         if isinstance(self._answer, Ack):
             return self._answer
@@ -281,7 +281,7 @@ class _Socket:
     def __init__(
         self, dialect: StreamDialect, credentials: Credentials, venue: Venue, pool: SessionPool
     ) -> None:
-        self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
         self._dialect = dialect
         self._credentials = credentials
         self._venue = venue
@@ -295,14 +295,14 @@ class _Socket:
         self._asked_to_log_in = False
         #: What no word of the venue's may show.
         self._secrets = {credentials.api_secret, credentials.api_key}
-        self._logged_in: asyncio.Future[None] = self._loop.create_future()
-        self._broken: asyncio.Future[None] = self._loop.create_future()
+        self._logged_in: asyncio.Future[None] = self.loop.create_future()
+        self._broken: asyncio.Future[None] = self.loop.create_future()
         self._refused: MassCancelError | None = None
         #: Set while requests can be said, and when it is clear that they never will.
         self.ready = asyncio.Event()
         #: The categories whose updates are complete from their subscription's answer on.
         self.trusted: set[str] = set()
-        self._keeper = self._loop.create_task(self._keep())
+        self._keeper = self.loop.create_task(self._keep())
 
     # What consumers and cancels do with it.
 
@@ -370,7 +370,7 @@ class _Socket:
             finally:
                 await self._drop("the stream was closed")
             wait = wait_after(
-                wait, 0.0 if self._up_since is None else self._loop.time() - self._up_since
+                wait, 0.0 if self._up_since is None else self.loop.time() - self._up_since
             )
             await asyncio.sleep(random.random() * wait)  # noqa: S311  # jitter
         for watch in self._consumers():
@@ -387,11 +387,11 @@ class _Socket:
         self._heard = 0
         self._up_since = None
         self._asked_to_log_in = False
-        self._logged_in = self._loop.create_future()
-        self._broken = self._loop.create_future()
+        self._logged_in = self.loop.create_future()
+        self._broken = self.loop.create_future()
         self._websocket = await self._open()
-        reader = self._loop.create_task(self._read(self._websocket))
-        pinger = self._loop.create_task(self._ping())
+        reader = self.loop.create_task(self._read(self._websocket))
+        pinger = self.loop.create_task(self._ping())
         ends = (reader, pinger, self._broken)
         try:
             done, _ = await asyncio.wait(
@@ -403,7 +403,7 @@ class _Socket:
                 self._logged_in.result()
                 for category in [*self._watches]:
                     await self._say(self._dialect.subscribe(category))
-                self._up_since = self._loop.time()
+                self._up_since = self.loop.time()
                 self.ready.set()
                 done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             for ended in done:
@@ -452,7 +452,7 @@ class _Socket:
     async def _measure(self) -> None:
         probe = self._venue.probe(self._dialect.clock_origin)
         now = time.monotonic()
-        await self._pool.measure(probe, since=now, deadline=self._loop.time() + PATIENCE)
+        await self._pool.measure(probe, since=now, deadline=self.loop.time() + PATIENCE)
 
     def _stamp(self) -> Stamp:
         return self._pool.stamp(self._dialect.clock_origin)
@@ -489,7 +489,7 @@ class _Socket:
             with suppress(_Dropped):
                 await self._say(text)
 
-        task = self._loop.create_task(say())
+        task = self.loop.create_task(say())
         self._saying.add(task)
         task.add_done_callback(self._saying.discard)
 

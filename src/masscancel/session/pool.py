@@ -166,12 +166,14 @@ class SessionPool:
     async def __aenter__(self) -> Self:
         if self.is_open:
             raise ConfigurationError("the session pool is open already")
+        #: Whose it is. To ask for the running one costs a system call, up to Python 3.11.
+        self.loop = asyncio.get_running_loop()
         self._keepers: set[str] = set()
         self._measuring: dict[str, asyncio.Task[None]] = {}
         self._clocks: defaultdict[str, Clock] = defaultdict(Clock)
         self._budgets: defaultdict[str, RetryBudget] = defaultdict(RetryBudget)
         #: The time limits of what is awaited in a caller's own task.
-        self.alarms = Alarms()
+        self.alarms = Alarms(self.loop)
         #: What bounds the requests in flight.
         self.lane = Lane(self._connections)
         resolver = LastKnownAddresses()
@@ -252,9 +254,8 @@ class SessionPool:
 
     def leave_to_answer(self, tasks: Iterable[asyncio.Task[Any]], deadline: float) -> None:
         """Keep attempts that lost a race alive until they are answered or the deadline comes."""
-        loop = asyncio.get_running_loop()
         for task in tasks:
-            timer = loop.call_at(deadline, task.cancel)
+            timer = self.loop.call_at(deadline, task.cancel)
             task.add_done_callback(partial(_cancel_timer, timer))
             self._keep(task)
 
@@ -320,7 +321,7 @@ class SessionPool:
             self._measuring[probe.origin] = task
             task.add_done_callback(lambda _: self._measuring.pop(probe.origin, None))
             self._keep(task)
-        await asyncio.wait((task,), timeout=max(0.0, deadline - asyncio.get_running_loop().time()))
+        await asyncio.wait((task,), timeout=max(0.0, deadline - self.loop.time()))
 
     async def _measure(self, probe: Probe) -> None:
         clock = self._clocks[probe.origin]
