@@ -7,18 +7,17 @@ from urllib.parse import parse_qsl
 
 from masscancel.credentials import Credentials
 from masscancel.errors import MassCancelError, NotSent, OutcomeUnknown, ProtocolError
-from masscancel.models import Attempt, Fate, Path
+from masscancel.models import Ack, Attempt, Fate, Path
 from masscancel.scrub import scrub
 from masscancel.session import NONCES, Sending, SessionPool, Turn, Wants, Written
 from masscancel.stream import Asked, Streams
-from masscancel.venue import Call, Request, Saying, Stamp
+from masscancel.venue import Call, Reply, Request, Saying, Stamp
 
 __all__ = ["ByRest", "OnStream", "Try"]
 
 #: No signature is shorter, in a query or a form.
 _SIGNATURE: Final = 32
 _RESOLVED: Final = frozenset({"answered", "refused", "not sent"})
-_STUCK: Final = "the request could not be written in time"
 
 
 class Try:
@@ -39,6 +38,7 @@ class Try:
         self.stamped_at = 0.0
         self.expires_at: float | None = None
         self._credentials = credentials
+        self._pending: Written | Asked | None = None
         self.expires_at_ms: int | None = None
         self._sent_at_ms: int | None = None
 
@@ -54,7 +54,11 @@ class Try:
             NoneOpen: it was to leave at once, and there is no open connection.
         """
         try:
-            value = await self._attempt()
+            if self._pending is None:
+                if self.reached:
+                    raise OutcomeUnknown("the request could not be written in time")
+                self._pending = await self._write()
+            value = self._understand(await self._pending.reply())
         except MassCancelError as problem:
             error = problem
         else:
@@ -64,7 +68,12 @@ class Try:
         scrub(error, self._secrets())
         return error
 
-    async def _attempt(self) -> Any:
+    async def _write(self) -> Written | Asked:
+        """Stamp, sign and write."""
+        raise NotImplementedError
+
+    def _understand(self, reply: Any) -> Any:
+        """The value in what has been answered."""
         raise NotImplementedError
 
     def _secrets(self) -> list[str]:
@@ -94,10 +103,8 @@ class Try:
         """Nobody waits for it any more, nor for its connection. Idempotent."""
         if self.fate == "open":
             self.fate = "unknown" if self.reached else "not sent"
-        self._abort()
-
-    def _abort(self) -> None:
-        raise NotImplementedError
+        if self._pending is not None:
+            self._pending.abort()
 
     def freeze(self) -> Attempt:
         """What is known of it now."""
@@ -136,7 +143,6 @@ class ByRest(Try):
         self._turn = turn
         self._stamp: Stamp
         self._request: Request | None = None
-        self._written: Written | None = None
         self._superseded = _never
 
     @property
@@ -144,34 +150,26 @@ class ByRest(Try):
         """Whether the venue can't carry it out later."""
         return super().resolved or self._superseded()
 
-    async def _attempt(self) -> Any:
+    async def _write(self) -> Written:
         call, api_key = self.call, self._credentials.api_key
-        if self._written is None:
-            if self.reached:
-                raise OutcomeUnknown(_STUCK)
-            stamp = self._stamp = self._pool.stamp(call.origin, api_key, call.nonces_per_second)
-            self._request = call.sign(call, self._credentials, stamp)
-            self.written(stamp, self._request.expires_at_ms)
-            if self._turn is not None:
-                self._superseded = partial(NONCES.superseded, api_key, stamp.nonce)
-                self._turn.written()
-            self._written = await self._pool.write(
-                call.origin, self._request, self.sending, max_reply=call.max_reply
-            )
-        reply = await self._written.reply()
+        stamp = self._stamp = self._pool.stamp(call.origin, api_key, call.nonces_per_second)
+        request = self._request = call.sign(call, self._credentials, stamp)
+        self.written(stamp, request.expires_at_ms)
+        if self._turn is not None:
+            self._superseded = partial(NONCES.superseded, api_key, stamp.nonce)
+            self._turn.written()
+        return await self._pool.write(call.origin, request, self.sending, max_reply=call.max_reply)
+
+    def _understand(self, reply: Reply) -> Any:
         try:
-            value = call.decode(reply, self._stamp)
+            value = self.call.decode(reply, self._stamp)
         except ProtocolError:
             # It may be the answer to another request: then all that follow on it are.
-            self._written.abort()
+            self.sending.abort()
             raise
         if self._turn is not None:
-            NONCES.accept(api_key, self._stamp.nonce)
+            NONCES.accept(self._credentials.api_key, self._stamp.nonce)
         return value
-
-    def _abort(self) -> None:
-        if self._written is not None:
-            self._written.abort()
 
     def _secrets(self) -> list[str]:
         secrets = super()._secrets()
@@ -200,20 +198,12 @@ class OnStream(Try):
         super().__init__(call, credentials)
         self._saying = saying
         self._streams = streams
-        self._asked: Asked | None = None
 
-    async def _attempt(self) -> Any:
-        if self._asked is None:
-            if self.reached:
-                raise OutcomeUnknown(_STUCK)
-            self._asked = await self._streams.ask(
-                self._saying, self.written, at_once=self.sending.at_once
-            )
-        return await self._asked.reply()
+    async def _write(self) -> Asked:
+        return await self._streams.ask(self._saying, self.written, at_once=self.sending.at_once)
 
-    def _abort(self) -> None:
-        if self._asked is not None:
-            self._asked.abort()
+    def _understand(self, reply: Ack) -> Ack:
+        return reply
 
 
 def _never() -> bool:

@@ -399,7 +399,7 @@ class Client:
         if request_id is None:
             request_id = f"{getrandbits(128):032x}"  # it has to be unique, not secret
         flow = self._venue.cancel_all(account_category, symbol, request_id)
-        ack = await self._run(flow, job)
+        ack = await self._entered_driver().run(flow, job)
         return replace(ack, attempts=job.attempts())
 
     async def _run(self, flow: Flow[T], job: Job) -> T:

@@ -127,7 +127,8 @@ class _Pursuit:
         try:
             while (now := self._loop.time()) < deadline:
                 if now >= retry.next_send:
-                    await self._send()
+                    if (due := await self._prepare()) is not None:
+                        await self._make(*due)
                 elif not self._running and retry.next_send >= deadline:
                     break
                 if not self._ended:
@@ -149,8 +150,8 @@ class _Pursuit:
 
     # Sending.
 
-    async def _send(self) -> None:
-        """Make the attempt that is due, if the budget allows, once there is a place for it."""
+    async def _prepare(self) -> tuple[Try, Places] | None:
+        """The attempt that is due, if the budget allows, once there is a place for it."""
         call, job, retry, driver = self._call, self._job, self._retry, self._driver
         places: Places | None = NOWHERE
         if job.lanes is not None or call.nonces_per_second:
@@ -158,16 +159,15 @@ class _Pursuit:
                 await self._abandon()
             places = await self._enter()
         if places is None:
-            return
+            return None
         if not retry.due(self._loop.time()):
             places.leave()
-            return
+            return None
         saying = call.saying if job.via != "rest" else None
         if saying is not None and (job.via == "stream" or retry.sends == 1):
             said = OnStream(call, driver.credentials, saying, driver.streams)
             if job.via == "stream":
-                await self._make(said, places)
-                return
+                return said, places
             job.begin(said)
             self._start(said, NOWHERE)
             retry.beside()
@@ -177,8 +177,7 @@ class _Pursuit:
         exhausted = isinstance(last, NotSent) and last.exhausted
         if (lost or any(other.path == "rest" for other in self._running)) and not exhausted:
             wants = "fresh"  # there is trouble on the connections there are
-        attempt = ByRest(call, driver.credentials, driver.pool, wants, places.turn)
-        await self._make(attempt, places)
+        return ByRest(call, driver.credentials, driver.pool, wants, places.turn), places
 
     async def _enter(self) -> Places | None:
         """Wait for the key's turn, where nonces have an order, and for a place in the lanes."""

@@ -5,6 +5,7 @@ import inspect
 import logging
 import select
 import socket
+from collections.abc import Awaitable
 from contextvars import ContextVar
 from http.cookies import SimpleCookie
 from typing import Any, Final, Literal, TypeAlias
@@ -269,10 +270,14 @@ class Response(aiohttp.ClientResponse):
             lost = aiohttp.ClientConnectionError(f"redirected, HTTP {self.status}")
         raise lost
 
-    async def answer(self) -> None:
-        """Wait for the status and the headers; again, if that was cancelled. Idempotent."""
-        if self.status is None:
-            await super().start(self._connection)
+    @property
+    def answered(self) -> bool:
+        """Whether the status and the headers are there."""
+        return self.status is not None
+
+    def answer(self) -> Awaitable[object]:
+        """Wait for the status and the headers; again, if that was cancelled."""
+        return super().start(self._connection)  # type: ignore[arg-type]  # since `start`
 
 
 class LastKnownAddresses(aiohttp_abc.AbstractResolver):

@@ -84,7 +84,7 @@ class Written:
         response = self._response
         error: MassCancelError
         try:
-            if isinstance(response, Response):
+            if isinstance(response, Response) and not response.answered:
                 await response.answer()
             if (response.content_length or 0) <= self._max_reply:
                 body = await self._body(response.content)
