@@ -3,6 +3,7 @@
     python benchmarks/profile_call.py                    counts per call, ours and idiomatic aiohttp
     python benchmarks/profile_call.py --functions ours   where the time goes, by function (cProfile)
     python benchmarks/profile_call.py --instructions     callgrind's instruction counts (valgrind)
+    python benchmarks/profile_call.py --protections      what each protection costs, likewise
 
 Instructions are counted for the whole process with few and with many calls; the difference, divided
 by the calls, is what one call executes in user space. The kernel's work is not in it: that follows
@@ -13,6 +14,7 @@ import argparse
 import asyncio
 import cProfile
 import gc
+import importlib
 import json
 import pstats
 import re
@@ -25,10 +27,11 @@ import tempfile
 import time
 import tracemalloc
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
+import msgspec
 from common import CONTENDERS, HERE, Where, contender_of
 
 WARM = 60
@@ -114,13 +117,61 @@ async def functions(name: str, port: int, calls: int) -> None:
     pstats.Stats(profile).strip_dirs().sort_stats("tottime").print_stats(45)
 
 
-def instructions(name: str, port: int, calls: int) -> float:
+def _no_limit() -> None:
+    """No time limit, so that no second attempt would ever follow the first."""
+    alarms: Any = importlib.import_module("masscancel.alarms")
+    alarms.Alarms.at = lambda *_: nullcontext()
+
+
+def _no_watch() -> None:
+    """Idle connections are not watched, nor looked at before they are used."""
+    connections: Any = importlib.import_module("masscancel.session.connections")
+    connections._Idle.wake = lambda _: True  # noqa: SLF001  # there is no switch for it
+    connections._Idle.watch = lambda _: None  # noqa: SLF001  # as above
+
+
+def _no_names() -> None:
+    """A name may stand twice in an object of a reply."""
+    venue: Any = importlib.import_module("masscancel.venue")
+    venue.check_names = lambda _: None
+
+
+def _no_check() -> None:
+    """Whatever is JSON with code 0 is an Ack."""
+    wire: Any = importlib.import_module("masscancel.venues.ascendex.wire")
+    ascendex: Any = importlib.import_module("masscancel.venues.ascendex")
+    decoder = msgspec.json.Decoder()
+
+    def decode(reply: Any, _: Any, *, account_category: str, symbol: str, request_id: str) -> Any:
+        assert decoder.decode(reply.body)["code"] == 0
+        return wire.Ack(
+            account_category=account_category,
+            symbol=symbol,
+            request_id=request_id,
+            account_id="",
+            timestamp_ms=None,
+            raw=reply.body,
+        )
+
+    ascendex.decode_ack = decode
+
+
+#: What can be left out of a REST call, to see what it costs.
+PROTECTIONS: dict[str, Callable[[], None]] = {
+    "time limit, and a second attempt when it is over": _no_limit,
+    "idle connections are watched": _no_watch,
+    "no name stands twice in a reply": _no_names,
+    "the Ack is checked, field by field (and names, as above)": _no_check,
+}
+
+
+def instructions(name: str, port: int, calls: int, without: str = "") -> float:
     """Instructions per call, in user space, by callgrind."""
-    few, many = (_callgrind(name, port, count) for count in (50, 50 + calls))
+    few, many = (_callgrind(name, port, count, without) for count in (50, 50 + calls))
     return (many - few) / calls
 
 
-def _callgrind(name: str, port: int, calls: int) -> int:
+def _callgrind(name: str, port: int, calls: int, without: str) -> int:
     with tempfile.TemporaryDirectory() as folder:
         command = [
             "valgrind",
@@ -134,12 +185,23 @@ def _callgrind(name: str, port: int, calls: int) -> int:
             str(port),
             "--calls",
             str(calls),
+            "--without",
+            without,
         ]
         done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
         collected = re.search(r"Collected : (\d+)", done.stderr)
         if collected is None or done.returncode:
             raise SystemExit(done.stderr[-2000:])
         return int(collected[1])
+
+
+def protections(port: int, calls: int) -> None:
+    """Print what each protection of a REST call costs."""
+    whole = instructions("ours", port, calls)
+    print(f"{whole:10,.0f}  a call, with every protection on")
+    print(f"{instructions('aiohttp', port, calls):10,.0f}  a call of idiomatic aiohttp")
+    for name in PROTECTIONS:
+        print(f"{whole - instructions('ours', port, calls, name):10,.0f}  {name}")
 
 
 async def bare(name: str, port: int, calls: int) -> None:
@@ -159,15 +221,22 @@ def main() -> None:
     parser.add_argument("--instructions", action="store_true", help="count instructions (slow)")
     parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=["ours", "aiohttp"])
     parser.add_argument("--calls", type=int, default=400)
+    parser.add_argument("--protections", action="store_true", help="and with each left out")
+    parser.add_argument("--without", default="", help=argparse.SUPPRESS)
     parser.add_argument("--run", choices=CONTENDERS, help=argparse.SUPPRESS)
     parser.add_argument("--port", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.without:
+        PROTECTIONS[options.without]()
     if options.run:
         asyncio.run(bare(options.run, options.port, options.calls))
         return
     with server() as port:
         if options.functions:
             asyncio.run(functions(options.functions, port, options.calls))
+            return
+        if options.protections:
+            protections(port, options.calls)
             return
         for name in options.contenders:
             started = time.monotonic()
