@@ -29,6 +29,18 @@ class Try:
         wants: the kind of connection.
     """
 
+    __slots__ = (
+        "_credentials",
+        "_pending",
+        "_sent_at_ms",
+        "call",
+        "expires_at",
+        "expires_at_ms",
+        "fate",
+        "sending",
+        "stamped_at",
+    )
+
     path: ClassVar[Path]
 
     def __init__(self, call: Call[Any], credentials: Credentials, wants: Wants = "warm") -> None:
@@ -128,6 +140,8 @@ class ByRest(Try):
         turn: the key's turn, where nonces have an order.
     """
 
+    __slots__ = ("_pool", "_request", "_stamp", "_superseded", "_turn")
+
     path = "rest"
 
     def __init__(
@@ -189,6 +203,8 @@ class OnStream(Try):
         saying: how it is said.
         streams: where.
     """
+
+    __slots__ = ("_saying", "_streams")
 
     path = "stream"
 

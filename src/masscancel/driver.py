@@ -92,6 +92,22 @@ class _Pursuit:
         job: what it is a part of.
     """
 
+    __slots__ = (
+        "_bell",
+        "_call",
+        "_crash",
+        "_driver",
+        "_ended",
+        "_errors",
+        "_gave_up",
+        "_job",
+        "_loop",
+        "_refusal",
+        "_retry",
+        "_running",
+        "_stale",
+    )
+
     def __init__(self, driver: Driver, call: Call[Any], job: Job) -> None:
         self._loop = loop = driver.pool.loop
         now = loop.time()
@@ -172,12 +188,19 @@ class _Pursuit:
             self._start(said, NOWHERE)
             retry.beside()
         wants: Wants = "warm" if job.urgent else "other"
-        last = self._errors[-1] if self._errors else None
-        lost = isinstance(last, TransportError | ProtocolError)
-        exhausted = isinstance(last, NotSent) and last.exhausted
-        if (lost or any(other.path == "rest" for other in self._running)) and not exhausted:
-            wants = "fresh"  # there is trouble on the connections there are
+        if self._is_in_trouble():
+            wants = "fresh"
         return ByRest(call, driver.credentials, driver.pool, wants, places.turn), places
+
+    def _is_in_trouble(self) -> bool:
+        """Whether the connections there are may be broken, and a new one can be had."""
+        if not self._errors:
+            return any(other.path == "rest" for other in self._running)
+        last = self._errors[-1]
+        if isinstance(last, NotSent) and last.exhausted:
+            return False
+        lost = isinstance(last, TransportError | ProtocolError)
+        return lost or any(other.path == "rest" for other in self._running)
 
     async def _enter(self) -> Places | None:
         """Wait for the key's turn, where nonces have an order, and for a place in the lanes."""

@@ -18,6 +18,8 @@ TOO_LATE: Final = "the time was up before anything could be sent"
 class Places:
     """The places that one attempt holds."""
 
+    __slots__ = ("_lanes", "turn")
+
     def __init__(self, lanes: Lanes | None = None, turn: Turn | None = None) -> None:
         self._lanes = lanes
         self.turn = turn
@@ -44,6 +46,8 @@ class Job:
         via: which way a cancel goes, where its venue has more than one.
         urgent: whether it is there to cancel; its listings then are as urgent as its cancels.
     """
+
+    __slots__ = ("_tries", "_whole", "_words", "deadline", "gate", "lanes", "urgent", "via")
 
     def __init__(
         self,

@@ -66,6 +66,8 @@ class Held:
         lane: which one.
     """
 
+    __slots__ = ("_lane", "_unused")
+
     def __init__(self, lane: Lane) -> None:
         self._lane = lane
         self._unused = True
@@ -95,6 +97,8 @@ class Held:
 
 class Lanes:
     """Some lanes, one after the other: a fan-out's own, then the pool's."""
+
+    __slots__ = ("_lanes",)
 
     def __init__(self, *lanes: Lane | Held) -> None:
         self._lanes = lanes

@@ -143,6 +143,24 @@ class Retry:
         draw: an even draw from [0, 1).
     """
 
+    __slots__ = (
+        "_budget",
+        "_deadline",
+        "_draw",
+        "_not_before",
+        "_patience",
+        "_policy",
+        "_refusals",
+        "_refusals_allowed",
+        "_refused",
+        "_repeatable",
+        "_reserved",
+        "_started",
+        "_urgent",
+        "next_send",
+        "sends",
+    )
+
     def __init__(
         self,
         policy: RetryPolicy,

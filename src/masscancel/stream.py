@@ -201,19 +201,14 @@ class Streams:
         await asyncio.gather(*(socket.close() for socket in sockets))
 
 
-def _error_of(event: StreamEvent) -> object:
-    match event:
-        case LoggedIn(error) | Subscribed(_, error) | Answered(_, error):
-            return error
-    return None
-
-
 class _Dropped(Exception):  # never leaves this module
     """The connection is to be replaced."""
 
 
 class Asked:
     """A cancel that has been said, whose answer can be awaited."""
+
+    __slots__ = ("_answer", "_bell", "_socket", "_stamp", "saying")
 
     def __init__(self, socket: "_Socket", saying: Saying, stamp: Stamp) -> None:
         self.saying = saying
@@ -517,8 +512,6 @@ class _Socket:
             else:
                 raise _Dropped("the connection has ended")
             for event in self._dialect.parse(data):
-                if isinstance(error := _error_of(event), VenueError):
-                    scrub(error, self._secrets)
                 self._handle(event)
 
     def _handle(self, event: StreamEvent) -> None:
@@ -543,7 +536,8 @@ class _Socket:
             case Subscribed(category, None):
                 if category in self._watches:
                     self.trusted.add(category)
-            case Subscribed(category, error):
+            case Subscribed(category, VenueError() as error):
+                scrub(error, self._secrets)
                 for watch in self._watches.pop(category, ()):
                     if category in self.trusted:
                         watch.gap("the venue ended the subscription")
@@ -553,6 +547,8 @@ class _Socket:
                 raise _Dropped(one_line(short(masked(reason, self._secrets))))
 
     def _login_ended(self, error: VenueError | None) -> None:
+        if error is not None:
+            scrub(error, self._secrets)
         if self._logged_in.done():
             if error is not None:
                 raise _Dropped("the venue ended the login")
@@ -564,8 +560,7 @@ class _Socket:
 
     def _answered(self, answered: Answered) -> None:
         """Hand an answer to who asked: by its id, or to the first it fits where it has none."""
-        result: Ack | MassCancelError = answered.result
-        request_id = answered.request_id
+        result, request_id = answered.result, answered.request_id
         if request_id:
             asked = next((a for a in self._asked if a.saying.request_id == request_id), None)
         elif isinstance(result, Ack):
@@ -576,6 +571,11 @@ class _Socket:
         if asked is None:
             return
         self._asked.remove(asked)
-        if isinstance(result, Ack) and not asked.fits(result):
-            result = ProtocolError("the answer on the stream is not for what was asked")
-        asked.answered(result)
+        if isinstance(result, VenueError):
+            scrub(result, self._secrets)
+            asked.answered(result)
+        elif asked.fits(result):
+            asked.answered(result)
+        else:
+            wrong = ProtocolError("the answer on the stream is not for what was asked")
+            asked.answered(wrong)

@@ -64,6 +64,8 @@ class Written:
         max_reply: the most bytes to read.
     """
 
+    __slots__ = ("_max_reply", "_origin", "_parts", "_response", "_sending", "_size")
+
     def __init__(
         self, origin: str, response: aiohttp.ClientResponse, sending: Sending, max_reply: int
     ) -> None:
