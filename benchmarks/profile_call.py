@@ -123,11 +123,15 @@ def _no_limit() -> None:
     alarms.Alarms.at = lambda *_: nullcontext()
 
 
-def _no_watch() -> None:
-    """Idle connections are not watched, nor looked at before they are used."""
+def _no_look() -> None:
+    """An idle connection is used without asking the kernel what has arrived on it."""
     connections: Any = importlib.import_module("masscancel.session.connections")
-    connections._Idle.wake = lambda _: True  # noqa: SLF001  # there is no switch for it
-    connections._Idle.watch = lambda _: None  # noqa: SLF001  # as above
+
+    def wake(idle: Any) -> bool:
+        idle.transport.set_protocol(idle.protocol)
+        return True
+
+    connections._Idle.wake = wake  # noqa: SLF001  # there is no switch for it
 
 
 def _no_names() -> None:
@@ -159,7 +163,7 @@ def _no_check() -> None:
 #: What can be left out of a REST call, to see what it costs.
 PROTECTIONS: dict[str, Callable[[], None]] = {
     "time limit, and a second attempt when it is over": _no_limit,
-    "idle connections are watched": _no_watch,
+    "an idle connection is looked at before it is used": _no_look,
     "no name stands twice in a reply": _no_names,
     "the Ack is checked, field by field (and names, as above)": _no_check,
 }

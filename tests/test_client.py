@@ -363,6 +363,31 @@ async def test_the_date_of_a_refusal_serves_where_the_clock_is_silent(dated: boo
                     await cancel
 
 
+async def test_attempts_with_one_wrong_clock_are_refused_once(
+    exchange: SimulatedExchange,
+) -> None:
+    """Two left before the clock was known to be wrong: the second refusal is no news."""
+    account = account_of(exchange)
+    exchange.skew_ms = 95_000
+    for nth in (1, 2):
+        exchange.faults.add(Hold(f"refusal {nth}"), operation="cancel-all", nth=nth)
+    exchange.faults.add(Hold("clock"), operation="clock")
+    retry = RetryPolicy(patience=0.02)
+    async with (
+        SessionPool(warm=0) as pool,
+        client_of(exchange, account, pool=pool, retry=retry) as client,
+        asyncio.timeout(10),
+    ):
+        call = asyncio.create_task(client.cancel_all("cash"))
+        await exchange.until(lambda: {"refusal 1", "refusal 2"} <= {*exchange.waiting})
+        exchange.release("refusal 1")
+        exchange.release("refusal 2")
+        await exchange.until(lambda: "clock" in exchange.waiting)
+        exchange.release("clock")
+        ack = await call
+    assert [attempt.fate for attempt in ack.attempts][:2] == ["refused", "refused"]
+
+
 async def test_clock_is_measured_in_the_background(exchange: SimulatedExchange) -> None:
     """From entry on the clock is read, so that even the first cancel is stamped right."""
     exchange.skew_ms = 95_000

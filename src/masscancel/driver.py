@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any, TypeVar
@@ -106,6 +107,7 @@ class _Pursuit:
         "_retry",
         "_running",
         "_stale",
+        "_stale_since",
     )
 
     def __init__(self, driver: Driver, call: Call[Any], job: Job) -> None:
@@ -130,6 +132,7 @@ class _Pursuit:
         self._errors: list[MassCancelError] = []
         self._refusal: VenueError | None = None  # which ended it, while others were under way
         self._stale: tuple[Try, StampRefused] | None = None  # whose stamp the venue refused
+        self._stale_since = 0.0
         self._bell: asyncio.Future[None] | None = None
         self._crash: BaseException | None = None
         self._gave_up = False  # an attempt that may have arrived
@@ -304,14 +307,16 @@ class _Pursuit:
         retry, job, call = self._retry, self._job, self._call
         self._errors.append(error)
         log.debug("%s: attempt %d: %s", job.what, retry.sends, error)
-        if attempt.path == "stream" and job.via == "both":
-            again = retry.next_send < job.deadline  # the other path goes on by itself
+        stale = isinstance(error, StampRefused) and not call.nonces_per_second
+        known = stale and attempt.stamped_at < self._stale_since  # it had left by then
+        if known or (attempt.path == "stream" and job.via == "both"):
+            again = retry.next_send < job.deadline  # others go on by themselves
         else:
             again = retry.again(error, self._loop.time())
             if not again and isinstance(error, VenueError):
                 self._refusal = self._refusal or error
-        if isinstance(error, StampRefused) and not call.nonces_per_second:
-            self._stale = attempt, error
+        if isinstance(error, StampRefused) and stale and not known:
+            self._stale, self._stale_since = (attempt, error), time.monotonic()
         return again or bool(self._running or self._ended)
 
     def _leave(self) -> Iterable[asyncio.Task[None]]:
@@ -333,16 +338,18 @@ class _Pursuit:
         await asyncio.wait(self._leave())
 
     def _out_of_time(self) -> MassCancelError:
-        origin, running, errors = self._call.origin, [*self._running], self._errors
+        origin, running = self._call.origin, [*self._running]
+        before = _verdict(self._errors) if self._errors else None
+        said = f"; before, {before._what()}" if before else ""  # noqa: SLF001  # a friend
+        error: MassCancelError
         if self._gave_up or any(attempt.reached for attempt in running):
-            before = _verdict(errors) if errors else None
-            said = f"; before, {before._what()}" if before else ""  # noqa: SLF001  # a friend
             error = UnansweredInTime(f"no answer from {origin} within the time{said}")
-            error.__cause__ = before
-            return error
-        if running:
-            return NotSentInTime(f"no connection to {origin} within the time")
-        return DeadlineExceeded(TOO_LATE)
+        elif running:
+            error = NotSentInTime(f"no connection to {origin} within the time{said}")
+        else:
+            error = DeadlineExceeded(TOO_LATE)
+        error.__cause__ = before
+        return error
 
 
 def _verdict(errors: Sequence[MassCancelError]) -> MassCancelError:
