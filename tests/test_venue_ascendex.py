@@ -693,7 +693,19 @@ WHY_NOT: list[tuple[str, object, str]] = [
     ("cash", acknowledgement(info_id="another"), "it has the id of another request"),
     ("cash", acknowledgement(info_timestamp=...), "it has no timestamp"),
     ("cash", acknowledgement(info_timestamp=1), "it has a timestamp before the request's"),
-    ("cash", acknowledgement() | {"ac": "MARGIN"}, "contradicts itself about its ac"),
+]
+OUTER: dict[str, dict[str, Any]] = {
+    "status": {"status": "DONE"},
+    "action": {"action": "place"},
+    "ac": {"ac": "MARGIN"},
+    "accountId": {"accountId": "another"},
+    "symbol": {"info": {"symbol": "ETH/USDT"}},
+    "id": {"info": {"id": "another"}},
+    "timestamp": {"info": {"timestamp": 1}},
+}
+WHY_NOT += [
+    ("cash", acknowledgement() | outer, f"contradicts itself about its {name}")
+    for name, outer in OUTER.items()
 ]
 
 
@@ -703,6 +715,23 @@ def test_why_it_is_no_acknowledgement(category: str, body: object, why: str) -> 
     error = decoded(cancel(category), body)
     assert type(error) is ProtocolError
     assert error.message.endswith(why)
+
+
+def test_what_the_outer_info_says_counts() -> None:
+    """An id and a timestamp may stand there alone."""
+    inner = acknowledgement(info_id=..., info_timestamp=...)
+    ack = decoded(cancel(), inner | {"info": {"id": ID, "timestamp": NOW}})
+    assert (ack.request_id, ack.timestamp_ms) == (ID, NOW)
+
+
+def test_an_err_that_asks_to_wait_until_a_date() -> None:
+    """The date is compared with the venue's time when it was asked."""
+    later = reply(
+        acknowledgement(status="Err"), Retry_After=formatdate(NOW / 1000 + 60, usegmt=True)
+    )
+    with pytest.raises(VenueError) as caught:
+        cancel().decode(later, STAMP)
+    assert caught.value.retry_after == pytest.approx(60, abs=1)
 
 
 @pytest.mark.parametrize("symbol", ["BTC/USDT", "ETH/USDT"])
