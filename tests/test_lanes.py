@@ -62,6 +62,20 @@ async def test_a_place_that_nobody_waits_for_is_free() -> None:
     assert not lane.crowded
 
 
+async def test_places_that_are_free_are_taken_at_once() -> None:
+    """In each lane, the held one first; then they are crowded, and left as any."""
+    first, second = Lane(2), Lane(1)
+    first.take()
+    lanes = Lanes(Held(first), second)
+    lanes.take()
+    assert lanes.crowded
+    assert not first.crowded
+    lanes.leave()
+    first.leave()
+    assert not first.crowded
+    assert not second.crowded
+
+
 async def test_who_gives_up_waiting_is_passed_over() -> None:
     """A cancelled waiter takes no place."""
     lane, entered = Lane(1), list[str]()

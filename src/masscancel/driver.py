@@ -176,7 +176,11 @@ class _Pursuit:
         if job.lanes is not None or call.nonces_per_second:
             if self._running:  # it gives its place up to others, or to its own next nonce
                 await self._abandon()
-            places = await self._enter()
+            if job.lanes is None or job.lanes.crowded or call.nonces_per_second:
+                places = await self._enter()
+            else:
+                job.lanes.take()
+                places = Places(job.lanes)
         if places is None:
             return None
         if not retry.due(self._loop.time()):
@@ -208,9 +212,6 @@ class _Pursuit:
     async def _enter(self) -> Places | None:
         """Wait for the key's turn, where nonces have an order, and for a place in the lanes."""
         job, turn = self._job, None
-        if job.lanes is not None and not (self._call.nonces_per_second or job.lanes.crowded):
-            await job.lanes.enter()  # at once
-            return Places(job.lanes)
         try:
             async with asyncio.timeout_at(job.deadline):
                 if self._call.nonces_per_second:

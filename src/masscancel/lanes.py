@@ -33,6 +33,10 @@ class Lane:
         while self._free and self._ahead():
             self._free -= 1
 
+    def take(self) -> None:
+        """Take a place that is free."""
+        self._free -= 1
+
     async def enter(self) -> None:
         """Take a place; wait for it if need be."""
         if self._free:
@@ -77,6 +81,13 @@ class Held:
         """Whether one would have to wait for a place."""
         return self._lane.crowded and not self._unused
 
+    def take(self) -> None:
+        """Take the place that is held, or another that is free."""
+        if self._unused:
+            self._unused = False
+        else:
+            self._lane.take()
+
     async def enter(self) -> None:
         """Take the place that is held, or another; wait for it if need be."""
         if self._unused:
@@ -107,6 +118,11 @@ class Lanes:
     def crowded(self) -> bool:
         """Whether one would have to wait for a place in any of them."""
         return any(lane.crowded for lane in self._lanes)
+
+    def take(self) -> None:
+        """Take a place in each, where they are not crowded."""
+        for lane in self._lanes:
+            lane.take()
 
     async def enter(self) -> None:
         """Wait for a place in each."""
