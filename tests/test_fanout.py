@@ -287,7 +287,7 @@ async def test_nobody_is_asked_twice_before_all_were_asked_once(
         report = await cancel_many(targets, concurrency=2)
     assert report.all_ok
     asked = [json.loads(request.body)["symbol"] for request in exchange.operations("cancel-all")]
-    assert asked[:8] == symbols
+    assert {*asked[:8]} == {*symbols}
 
 
 async def test_targets_that_wait_have_no_task(exchange: SimulatedExchange) -> None:

@@ -129,9 +129,14 @@ async def turns_after(task: asyncio.Future[Any], timeout: float) -> int:
 
 async def more_turns(exchange: SimulatedExchange, call: Awaitable[object]) -> int:
     """How many more than a bare time limit a call takes, which hangs, and has 60 seconds."""
-    bare = asyncio.ensure_future(asyncio.wait_for(asyncio.Event().wait(), 60.0))
+
+    async def bare() -> None:
+        async with asyncio.timeout(60.0):
+            await asyncio.Event().wait()
+
+    waiting = asyncio.ensure_future(bare())
     await asyncio.sleep(0)
-    expected = await turns_after(bare, 60.0)
+    expected = await turns_after(waiting, 60.0)
     task = asyncio.ensure_future(call)
     await exchange.until(lambda: exchange.waiting)
     return await turns_after(task, 60.0) - expected

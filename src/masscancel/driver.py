@@ -241,8 +241,15 @@ class _Pursuit:
             try:
                 with self._driver.pool.alarms.at(min(self._retry.next_send, self._job.deadline)):
                     self._ended.append((attempt, await attempt.result()))
-            except (NoneOpen, TimeoutError):
+            except NoneOpen:
                 sending.at_once = False
+            except TimeoutError:
+                sending.at_once = False
+                if self._loop.time() >= self._job.deadline:  # there is nobody to go on for
+                    self._gave_up |= attempt.reached
+                    attempt.end()
+                    places.leave()
+                    return
             except BaseException:
                 attempt.end()
                 places.leave()

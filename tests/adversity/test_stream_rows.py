@@ -212,7 +212,7 @@ async def test_a_flood_of_the_venues_pings() -> None:
         for _ in range(1_000):
             scene.exchange.push(PING)
         ack = await scene.client.cancel_all("cash", via="stream")
-        assert [attempt.fate for attempt in ack.attempts] == ["answered"]
+        assert ack.attempts[0].fate == "answered"
         assert scene.open() == 0
         await scene.exchange.until(lambda: len(scene.exchange.operations("pong")) == 1_000)
         assert len(scene.exchange.operations("stream")) == 1
