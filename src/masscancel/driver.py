@@ -249,6 +249,7 @@ class _Pursuit:
                     self._gave_up |= attempt.reached
                     attempt.end()
                     places.leave()
+                    self._errors.append(self._out_of_time())
                     return
             except BaseException:
                 attempt.end()
