@@ -126,8 +126,9 @@ async def test_every_end_is_flat(
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize("confirm", [False, True])
 async def test_a_loop_that_is_held_up_for_all_of_the_time(
-    exchange: SimulatedExchange, monkeypatch: pytest.MonkeyPatch
+    exchange: SimulatedExchange, monkeypatch: pytest.MonkeyPatch, confirm: bool
 ) -> None:
     """The time is over before anything could begin: the cancel goes out all the same."""
     loop = asyncio.get_running_loop()
@@ -137,7 +138,7 @@ async def test_a_loop_that_is_held_up_for_all_of_the_time(
         monkeypatch.setattr(loop, "time", lambda: real() + 3600)
 
     async with desk(exchange) as (account, client):
-        async with cancel_on_exit(Target(client, "cash"), timeout=5, confirm=False) as guard:
+        async with cancel_on_exit(Target(client, "cash"), timeout=5, confirm=confirm) as guard:
             loop.call_soon(loop.call_soon, held_up)  # once the fan-out has begun
         assert exchange.open_orders(account, "cash") == []
     assert guard.report is not None

@@ -181,3 +181,16 @@ async def test_who_gives_up_in_the_second_leaves_the_first() -> None:
     task.cancel()
     await turns()
     assert not first.crowded
+
+
+async def test_who_goes_ahead_may_want_another_place_at_once() -> None:
+    """As the calls of an eager task do: there is none that is not free."""
+    crowded: list[bool] = []
+
+    def ahead() -> bool:
+        crowded.append(lane.crowded)
+        return len(crowded) < 3
+
+    lane = Lane(1, ahead)
+    lane.offer()
+    assert crowded == [True]

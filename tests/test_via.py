@@ -352,6 +352,16 @@ async def test_venue_without_a_stream(via: Via) -> None:
     assert not gate.is_shut
 
 
+@pytest.mark.parametrize("via", ["rest", "stream", "both"])
+async def test_a_scope_that_is_none_shuts_the_gate(exchange: SimulatedExchange, via: Via) -> None:
+    """Whoever kills in a hurry and misspells it has stopped trading all the same."""
+    gate = OrderGate()
+    async with trader(exchange, stream=False) as (_, client):
+        with pytest.raises(ScopeError):
+            await client.cancel_all("nonsense", via=via, gate=gate)
+    assert gate.is_shut
+
+
 @pytest.mark.parametrize("via", ["", "REST", None, 1, "websocket"])
 async def test_ways_that_do_not_exist(exchange: SimulatedExchange, via: Any) -> None:
     """Anything else is refused, and nothing is sent."""

@@ -41,7 +41,8 @@ class Alarms:
         if self._timer is not None:
             self._timer.cancel()
         self._earliest = when
-        self._timer = self.loop.call_at(when, self._ring)
+        # A turn later: what has arrived by then counts, and is first.
+        self._timer = self.loop.call_at(when, self.loop.call_soon, self._ring)
 
     def _ring(self) -> None:
         self._timer, self._earliest = None, math.inf
@@ -77,7 +78,7 @@ class Alarm:
     def __enter__(self) -> None:
         task = asyncio.current_task(self._alarms.loop)
         if task is None:
-            raise RuntimeError("a time limit needs a task")
+            raise RuntimeError("this client was entered in another event loop, or this is no task")
         self._task, self._cancelling = task, task.cancelling()
         self._alarms.set(self)
 

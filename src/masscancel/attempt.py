@@ -74,8 +74,9 @@ class Try:
         except MassCancelError as problem:
             error = problem
         else:
-            self.fate = "answered"
+            self.fate, self._pending = "answered", None  # a gate may keep this for long
             return value
+        self._pending = None
         self.fate = _fate(error) if self.reached else "not sent"
         scrub(error, self._secrets())
         return error

@@ -135,13 +135,13 @@ class Client:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        # Guards whose block has not ended in time for this do their work now.
-        for finish in [*self._holders.values()]:
-            await through(finish())
-        self._entered = False
         await through(self._close())
 
     async def _close(self) -> None:
+        # Guards whose block has not ended in time for this do their work now.
+        for finish in [*self._holders.values()]:
+            await finish()
+        self._entered = False
         try:
             if self._driver is not None:
                 await self._driver.streams.close()
@@ -297,7 +297,8 @@ class Client:
             MassCancelError: as :meth:`cancel_all` does; nothing is changed by a listing.
         """
         deadline = self._deadline(timeout)
-        job = self._job("open_orders", account_category, symbol, deadline, self._pool.lane)
+        lane = self._entered_driver().pool.lane
+        job = self._job("open_orders", account_category, symbol, deadline, lane)
         job.urgent = False
         return await self._list(account_category, symbol, job)
 
@@ -361,7 +362,7 @@ class Client:
     ) -> Ack | Confirmation:
         """What a fan-out does with one target: bounded by its own lane and the pool's."""
         call = "cancel_all" if settle is None else "cancel_all_and_confirm"
-        lanes = lane, self._pool.lane
+        lanes = lane, self._entered_driver().pool.lane
         job = self._job(call, account_category, symbol, deadline, *lanes, gate=gate)
         if settle is None:
             return await self._acknowledge(account_category, symbol, job)
@@ -430,7 +431,8 @@ class Client:
     def _check_via(self, account_category: str, via: Via) -> None:
         if via not in _VIAS:
             raise ConfigurationError(f"via must be one of {_VIAS}, not {via!r}")
-        if via != "rest" and self._entered and self._venue.stream(account_category) is None:
+        ability = None if via == "rest" else self._venue.abilities.get(account_category)
+        if ability is not None and not ability.stream:  # of no such category, its flow tells
             raise ConfigurationError(f"{self._venue.name} has no stream to cancel on: via='rest'")
 
     def _deadline(self, timeout: float) -> float:

@@ -251,9 +251,10 @@ class _Pursuit:
                     places.leave()
                     self._errors.append(self._out_of_time())
                     return
-            except BaseException:
+            except BaseException as stopped:
                 attempt.end()
                 places.leave()
+                stopped.with_traceback(None)  # aiohttp's frames hold what was signed
                 raise
             else:
                 places.leave()
@@ -264,7 +265,8 @@ class _Pursuit:
         """Make an attempt, or go on with it, in a task of its own."""
         task = self._loop.create_task(self._run(attempt))
         task.add_done_callback(partial(self._done, attempt, places))
-        self._running[attempt] = task
+        if not task.done():  # an eager task may be
+            self._running[attempt] = task
 
     async def _run(self, attempt: Try) -> None:
         if self._stale is not None and not attempt.stamped_at:

@@ -30,8 +30,11 @@ class Lane:
 
     def offer(self) -> None:
         """Offer every free place to who goes ahead."""
-        while self._free and self._ahead():
-            self._free -= 1
+        while self._free:
+            self._free -= 1  # first: who takes it may want another at once
+            if not self._ahead():
+                self._free += 1
+                return
 
     def take(self) -> None:
         """Take a place that is free."""
@@ -47,7 +50,7 @@ class Lane:
         try:
             await waiter
         except BaseException:
-            if not waiter.cancelled():  # the place was handed over all the same
+            if waiter.done() and not waiter.cancelled():  # the place was handed over all the same
                 self.leave()
             raise
 

@@ -17,7 +17,7 @@ from masscancel.errors import (
     VenueError,
     VenueUnavailable,
 )
-from masscancel.job import Job
+from masscancel.job import TOO_LATE, Job
 from masscancel.models import Ack, Confirmation, Gap, OpenOrder, OrderState, OrderUpdate
 from masscancel.stream import Watch
 
@@ -214,7 +214,9 @@ class Prover:
     def _not_proven(self) -> MassCancelError:
         proof = self._proof
         error: MassCancelError
-        if not proof.listed_since_sweep:
+        if not self._job.attempts():
+            error = DeadlineExceeded(TOO_LATE)
+        elif not proof.listed_since_sweep:
             why = f" ({self._last_error.message})" if self._last_error is not None else ""
             error = Unproven(f"the time was up, and the open orders could not be listed{why}")
         elif proof.residual:

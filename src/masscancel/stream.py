@@ -25,6 +25,7 @@ from masscancel.errors import (
     AuthenticationError,
     ConfigurationError,
     MassCancelError,
+    NotSent,
     OutcomeUnknown,
     PermissionDenied,
     ProtocolError,
@@ -140,6 +141,7 @@ class Streams:
         self._pool = pool
         self._sockets: dict[str, _Socket] = {}  # by their URLs ...
         self._of_category: dict[str, _Socket] = {}  # ... and by the categories in use
+        self._closed = False
 
     def watch(self, account_category: str) -> Watch:
         """Follow a category's order updates, on a stream that is opened if need be.
@@ -172,6 +174,7 @@ class Streams:
 
         Raises:
             OutcomeUnknown: the stream dropped while it was said.
+            NotSent: the client has been left.
             NoneOpen: it was to be said at once, and the stream is not up.
             VenueError: the login was refused.
         """
@@ -183,6 +186,8 @@ class Streams:
     def _socket(self, account_category: str) -> "_Socket":
         if (known := self._of_category.get(account_category)) is not None:
             return known
+        if self._closed:
+            raise NotSent("the client has been left")
         dialect = self._venue.stream(account_category)
         if dialect is None:
             raise ConfigurationError(f"{self._venue.name} has no stream for {account_category}")
@@ -195,6 +200,7 @@ class Streams:
 
     async def close(self) -> None:
         """End every stream; its consumers' iterations end."""
+        self._closed = True
         sockets = [*self._sockets.values()]
         self._sockets.clear()
         self._of_category.clear()

@@ -4,8 +4,10 @@ import asyncio
 from typing import Any
 
 import pytest
+from aiohttp.client_proto import ResponseHandler
 
 from masscancel import (
+    Ack,
     AuthenticationError,
     Client,
     MassCancelError,
@@ -177,3 +179,42 @@ async def test_the_name_of_a_warm_origin_is_not_asked_again(exchange: SimulatedE
 
 def _client(url: str, pool: SessionPool, group: int = 0, **options: Any) -> Client:
     return client_at(url, pool, options.get("retry", RetryPolicy()), group)
+
+
+@pytest.mark.asyncio
+async def test_a_call_that_is_cancelled_leaves_the_connection_of_another_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Beyond the page: in one turn its answer ends, another takes the connection, it is ended."""
+    begun, ends, news = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    real = ResponseHandler.data_received
+
+    def data_received(self: ResponseHandler, data: bytes) -> None:
+        (news if ends.is_set() else begun).set()  # news: something else has come just before
+        real(self, data)
+
+    async def answer(seen: Seen, writer: asyncio.StreamWriter) -> None:
+        whole = http(ack_bytes(seen))
+        if len(peer.seen) == 2:
+            writer.write(whole[:-1])
+            await ends.wait()
+            whole = whole[-1:]
+        writer.write(whole)
+
+    async with Peer(answer) as peer, cold_pool() as pool, _client(peer.rest_url, pool) as client:
+        await client.cancel_all("cash")
+        monkeypatch.setattr(ResponseHandler, "data_received", data_received)
+        first = asyncio.create_task(client.cancel_all("cash"))
+        await begun.wait()
+
+        async def kill() -> Ack:
+            await news.wait()
+            first.cancel()
+            return await client.cancel_all("cash")
+
+        second = asyncio.create_task(kill())
+        await asyncio.sleep(0)
+        ends.set()
+        assert len((await second).attempts) == 1
+        assert first.cancelled()
+        assert peer.accepted == 1

@@ -7,7 +7,7 @@ This is the only place where REST meets the network. What stands behind each set
 - Bytes that arrive on an idle connection would be taken for the next request's response. An idle
   connection is watched, and closed when it receives anything.
 - Nobody queues behind a connection limit: the connector has none. ``connections`` bounds, with a
-  semaphore of ours, what is not a directly awaited cancel.
+  lane of ours, what is not a directly awaited cancel.
 - Verification of certificates can't be switched off.
 """
 

@@ -112,9 +112,10 @@ class Written:
         return None
 
     def abort(self) -> None:
-        """Give it up, and its connection with it."""
+        """Give it up, and its connection with it, unless that has gone back to the pool."""
+        if self._response.connection is not None:  # otherwise, it may be another's by now
+            self._sending.abort()
         self._response.close()
-        self._sending.abort()
 
 
 class SessionPool:
@@ -273,7 +274,7 @@ class SessionPool:
 
     def keep_warm(self, probe: Probe) -> None:
         """Open connections to the origin in the background, keep them warm, read its clock."""
-        if not self.keeps_warm(probe.origin):
+        if self.is_open and not self.keeps_warm(probe.origin):
             self._keepers.add(probe.origin)
             self._keep(asyncio.create_task(self._keep_warm(probe)))
 
