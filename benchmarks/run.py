@@ -494,7 +494,7 @@ def main() -> None:
     out = options.out or (None if options.only or options.quick else HERE)
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
-        (out / "results.json").write_text(json.dumps(outcome, indent=1) + "\n")
+        (out / "results.json").write_text(json.dumps(outcome, separators=(",", ":")) + "\n")
         plots = plot(outcome, out)
         write_page(outcome, out / "RESULTS.md", plots)
         console.print(f"written: RESULTS.md, results.json{''.join(f', {name}' for name in plots)}")
