@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from common import CONTENDERS
 from rich.console import Console
 from rich.table import Table
 
@@ -368,7 +369,7 @@ def plot(outcome: Outcome, out: Path) -> list[str]:
             ]
             shares = [0.1, *range(1, 100), 99.9]
             dashed = "--" if "uvloop" in who else "-"
-            axes.plot(quantiles, shares, dashed, label=who, linewidth=1.2)
+            axes.plot(quantiles, shares, dashed, color=_color(who), label=who, linewidth=1.2)
         axes.set(
             xscale="log",
             xlabel="µs per call",
@@ -384,12 +385,18 @@ def plot(outcome: Outcome, out: Path) -> list[str]:
                 statistics.median(_rounds(outcome, "fan-out", who, count, "wall"))
                 for count in counts
             ]
-            axes.plot([int(count) for count in counts], costs, "o-", label=who)
+            line = "o--" if "uvloop" in who else "o-"
+            axes.plot([int(count) for count in counts], costs, line, color=_color(who), label=who)
         axes.set(
             xscale="log", ylim=(0, None), xlabel="targets", ylabel="µs per target", title="Fan-out"
         )
         drawn.append(_save(pyplot, figure, axes, out / "fan-out.svg"))
     return drawn
+
+
+def _color(who: str) -> str:
+    """One for each contender, on whichever loop."""
+    return f"C{list(CONTENDERS).index(who.partition(' ')[0])}"
 
 
 def _save(pyplot: Any, figure: Any, axes: Any, path: Path) -> str:
