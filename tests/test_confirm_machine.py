@@ -94,8 +94,9 @@ class Proving(RuleBasedStateMachine):
         self.engine.listen(self.order_changed)
         self.doing: Do | None = None
         self.began = 0
-        self.read: tuple[int, list[Order]] | None = None
-        self.empty: list[int] = []  # when the venue read the empty listings that still count
+        self.read: tuple[int, list[Order], set[str]] | None = None
+        #: When the venue read the empty listings that still count, and the orders sent by then.
+        self.empty: list[tuple[int, set[str]]] = []
         self.latest: list[str] = []
         self.done = False
 
@@ -249,7 +250,7 @@ class Proving(RuleBasedStateMachine):
                 self.proof.unreadable(self.began / TICKS, self.now / TICKS)
             elif self.doing is Do.LIST and self.read is None:
                 self.pass_time(latency)
-                self.read = self.now, self.book()
+                self.read = self.now, self.book(), {o.order_id for o in self.engine.orders()}
             elif self.doing is Do.LIST:
                 self.end_listing(latency)
             else:
@@ -291,27 +292,26 @@ class Proving(RuleBasedStateMachine):
         """The listing is there."""
         assert self.read is not None
         self.pass_time(latency)
-        when, orders = self.read
+        when, orders, sent = self.read
         self.doing = None
         self.latest = [order.order_id for order in orders]
         if orders:
             self.empty.clear()
         else:
-            self.empty.append(when)
+            self.empty.append((when, sent))
         self.proof.listed(self.began / TICKS, self.now / TICKS, [as_listed(o) for o in orders])
 
     # --- what must hold -------------------------------------------------------------------------
 
     def check_flat(self) -> None:
         """The property in the module's docstring."""
-        second = self.empty[-1] if self.empty else 0
-        firsts = [when for when in self.empty[:-1] if second - when >= self.settle]
+        second = self.empty[-1][0] if self.empty else 0
+        firsts = [sent for when, sent in self.empty[:-1] if second - when >= self.settle]
         assert firsts, "no two empty listings that far apart, with nothing in between"
-        first = firsts[-1]
         assert not self.in_gate
         for order in self.engine.orders():
             in_scope = order.category == "cash" and self.symbol in (None, order.symbol)
-            if in_scope and order.placed_ms <= first:
+            if in_scope and order.order_id in firsts[-1]:
                 assert order.status.is_final, f"{order.status} order of {order.placed_ms}"
 
     @invariant()
