@@ -299,7 +299,10 @@ class SessionPool:
             venue_ms = probe.decode(reply)
             if not 0 < venue_ms < _LATEST_MS:
                 raise ProtocolError("no time that a clock may show")
-        except (MassCancelError, TimeoutError) as error:
+        except TimeoutError:
+            log.debug("%s does not tell the time: no answer", probe.origin)
+            return False
+        except MassCancelError as error:
             log.debug("%s does not tell the time: %s", probe.origin, error)
             sending.abort()  # what came may be the answer to another request
             return False
