@@ -281,7 +281,7 @@ async def test_nobody_is_asked_twice_before_all_were_asked_once(
     symbols = [f"T{number}/USDT" for number in range(8)]
     for nth in (1, 2):
         exchange.faults.add(Hang(), operation="cancel-all", nth=nth)
-    retry = RetryPolicy(patience=0.01)
+    retry = RetryPolicy(patience=0.25)
     async with client_of(exchange, account_of(exchange), retry=retry) as client:
         targets = Target.product([client], ["cash"], symbols)
         report = await cancel_many(targets, concurrency=2)
