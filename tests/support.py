@@ -1,7 +1,7 @@
 """What several test files use: clients of a simulated exchange, and what such a test looks for."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -43,6 +43,23 @@ def client_of(
 def cold_pool(**options: Any) -> SessionPool:
     """A pool that opens no connection by itself, so that a test sees every one."""
     return SessionPool(warm=0, **options)
+
+
+async def cancelled_on_its_way(
+    exchange: SimulatedExchange, leaving: Coroutine[Any, Any, None], times: int
+) -> None:
+    """Run what leaves with a cancel, which the exchange holds (`Hold("cancel")`); cancel its task.
+
+    Each time the task is seen to go on. Ends as the task does, once the cancel is let go.
+    """
+    task = asyncio.create_task(leaving)
+    await exchange.until(lambda: "cancel" in exchange.waiting)
+    for _ in range(times):
+        task.cancel()
+        await asyncio.sleep(0)
+    assert not task.done()
+    exchange.release("cancel")
+    await task
 
 
 @asynccontextmanager

@@ -29,7 +29,7 @@ from masscancel import (
 from masscancel.sim import HELD, Account, Answer, Hang, Hold, Order, Script, SimulatedExchange, What
 from masscancel.sim.bitmex import BitMEXDialect
 from masscancel.venues.bitmex import BitMEX
-from support import account_of, client_of, cold_pool
+from support import account_of, cancelled_on_its_way, client_of, cold_pool
 
 SIGUSR1 = (signal.SIGUSR1,)
 REFUSED = Answer(200, b'{"code":200001,"reason":"AUTHENTICATION_FAILED","message":"no"}')
@@ -189,15 +189,8 @@ async def test_cancelled_again_and_again_while_leaving(exchange: SimulatedExchan
             pass
 
     async with desk(exchange) as (account, client):
-        task = asyncio.create_task(guarded())
-        await exchange.until(lambda: "cancel" in exchange.waiting)
-        for _ in range(5):
-            task.cancel()
-            await asyncio.sleep(0)
-        assert not task.done()
-        exchange.release("cancel")
         with pytest.raises(asyncio.CancelledError):
-            await task
+            await cancelled_on_its_way(exchange, guarded(), times=5)
         assert exchange.open_orders(account, "cash") == []
 
 
@@ -211,13 +204,8 @@ async def test_an_exception_outranks_a_later_cancellation(exchange: SimulatedExc
             await raises()
 
     async with desk(exchange) as (account, client):
-        task = asyncio.create_task(guarded())
-        await exchange.until(lambda: "cancel" in exchange.waiting)
-        task.cancel()
-        await asyncio.sleep(0)
-        exchange.release("cancel")
         with pytest.raises(LookupError):
-            await task
+            await cancelled_on_its_way(exchange, guarded(), times=1)
         assert exchange.open_orders(account, "cash") == []
 
 

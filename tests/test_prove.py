@@ -91,6 +91,13 @@ async def surface(exchange: SimulatedExchange, order: Order, when: Callable[[], 
     exchange.advance()
 
 
+async def take_effect_after_a_listing(exchange: SimulatedExchange) -> None:
+    """What is held back happens when the open orders have been listed once."""
+    await exchange.until(lambda: answered(exchange, "open-orders"))
+    exchange.engine.take_effect(now_ms=exchange.now_ms)
+    exchange.advance()
+
+
 @WATCHED
 async def test_confirms_a_flat_scope(exchange: SimulatedExchange, watch: tuple[str, ...]) -> None:
     """One sweep and two listings prove the scope flat, and nothing else is touched."""
@@ -196,12 +203,7 @@ async def test_effects_that_lag(exchange: SimulatedExchange, watch: tuple[str, .
     async with trader(exchange, account, watch) as client:
         exchange.faults.add(EffectDelay(HELD), operation="cancel-all", times=None)
 
-        async def take_effect() -> None:
-            await exchange.until(lambda: answered(exchange, "open-orders"))
-            exchange.engine.take_effect(now_ms=exchange.now_ms)
-            exchange.advance()
-
-        lag = asyncio.create_task(take_effect())
+        lag = asyncio.create_task(take_effect_after_a_listing(exchange))
         proof = await client.cancel_all_and_confirm("cash", settle=SETTLE)
         await lag
     assert not open_ids(exchange, account)
@@ -286,12 +288,7 @@ async def test_fills_on_the_way_out(exchange: SimulatedExchange, watch: tuple[st
         if not watch:  # it has to have been listed, to be missed
             exchange.faults.add(EffectDelay(HELD), operation="cancel-all")
 
-        async def take_effect() -> None:
-            await exchange.until(lambda: answered(exchange, "open-orders"))
-            exchange.engine.take_effect(now_ms=exchange.now_ms)
-            exchange.advance()
-
-        lag = asyncio.create_task(take_effect())
+        lag = asyncio.create_task(take_effect_after_a_listing(exchange))
         proof = await client.cancel_all_and_confirm("cash", settle=SETTLE)
         await lag
     assert proof.filled == (fills.order_id,)
@@ -314,12 +311,7 @@ async def test_status_that_cannot_be_read_is_no_obstacle(exchange: SimulatedExch
     exchange.faults.add(EffectDelay(HELD), operation="cancel-all")
     exchange.faults.add(Answer(403, b"{}"), operation="order-status", times=None)
     async with trader(exchange, account) as client:
-
-        async def take_effect() -> None:
-            await exchange.until(lambda: answered(exchange, "open-orders"))
-            exchange.engine.take_effect(now_ms=exchange.now_ms)
-
-        lag = asyncio.create_task(take_effect())
+        lag = asyncio.create_task(take_effect_after_a_listing(exchange))
         proof = await client.cancel_all_and_confirm("cash", settle=SETTLE)
         await lag
     assert (proof.cancelled, proof.filled) == (None, None)

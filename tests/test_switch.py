@@ -30,7 +30,7 @@ from masscancel import (
 from masscancel.sim import Account, Answer, Hang, Hold, SimulatedExchange, What
 from masscancel.sim.bitmex import BitMEXDialect
 from masscancel.venues.bitmex import BitMEX
-from support import SECRETS, account_of, client_of, cold_pool
+from support import SECRETS, account_of, cancelled_on_its_way, client_of, cold_pool
 
 REFUSED = Answer(200, b'{"code":200001,"reason":"AUTHENTICATION_FAILED","message":"no"}')
 
@@ -194,15 +194,8 @@ async def test_cancelled_while_leaving(exchange: SimulatedExchange) -> None:
             pass
 
     async with desk(exchange) as (account, client):
-        task = asyncio.create_task(guarded())
-        await exchange.until(lambda: "cancel" in exchange.waiting)
-        for _ in range(3):
-            task.cancel()
-            await asyncio.sleep(0)
-        assert not task.done()
-        exchange.release("cancel")
         with pytest.raises(asyncio.CancelledError):
-            await task
+            await cancelled_on_its_way(exchange, guarded(), times=3)
         assert exchange.open_orders(account, "cash") == []
 
 

@@ -4,7 +4,7 @@ from base64 import b64encode
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from random import Random
-from typing import Any, ClassVar, Final, Self, TypeVar
+from typing import Any, ClassVar, Final, TypeVar
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -46,6 +46,7 @@ from masscancel.venue import (
     Call,
     Flow,
     Probe,
+    ReadyVenue,
     Request,
     StreamDialect,
     Venue,
@@ -307,7 +308,7 @@ def signatures(request: Received) -> set[str]:
 # --- a fifth venue, on trial: all that it takes ---------------------------------------------------
 
 
-class Trial(msgspec.Struct, frozen=True, kw_only=True):
+class Trial(ReadyVenue, frozen=True, kw_only=True):
     """A venue as small as they come: one category, no stream, no switch."""
 
     name: ClassVar[str] = "trial"
@@ -327,15 +328,6 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         force_setattr(self, "url", check_origin(self.url, name="url", scheme="http"))
-
-    def ready(self) -> bool:
-        """There is nothing to find out."""
-        return True
-
-    def prepare(self) -> Flow[Self]:
-        """Nothing is asked."""
-        return self
-        yield
 
     def origin(self, account_category: str) -> str:
         """One origin serves it."""

@@ -195,15 +195,13 @@ class _Pursuit:
             self._start(said, NOWHERE)
             retry.beside()
         wants: Wants = "warm" if job.urgent else "other"
-        if self._is_in_trouble():
+        if (self._errors or self._running) and self._is_in_trouble():
             wants = "fresh"
         return ByRest(call, driver.credentials, driver.pool, wants, places.turn), places
 
     def _is_in_trouble(self) -> bool:
         """Whether the connections there are may be broken, and a new one can be had."""
-        if not self._errors:
-            return any(other.path == "rest" for other in self._running)
-        last = self._errors[-1]
+        last = self._errors[-1] if self._errors else None
         if isinstance(last, NotSent) and last.exhausted:
             return False
         lost = isinstance(last, TransportError | ProtocolError)
@@ -318,16 +316,17 @@ class _Pursuit:
         retry, job, call = self._retry, self._job, self._call
         self._errors.append(error)
         log.debug("%s: attempt %d: %s", job.what, retry.sends, error)
-        stale = isinstance(error, StampRefused) and not call.nonces_per_second
-        known = stale and attempt.stamped_at < self._stale_since  # it had left by then
+        timed = not call.nonces_per_second  # a nonce has nothing to do with the clock
+        stale = error if timed and isinstance(error, StampRefused) else None
+        known = stale is not None and attempt.stamped_at < self._stale_since  # it had left by then
         if known or (attempt.path == "stream" and job.via == "both"):
             again = retry.next_send < job.deadline  # others go on by themselves
         else:
             again = retry.again(error, self._loop.time())
             if not again and isinstance(error, VenueError):
                 self._refusal = self._refusal or error
-        if isinstance(error, StampRefused) and stale and not known:
-            self._stale, self._stale_since = (attempt, error), time.monotonic()
+        if stale is not None and not known:
+            self._stale, self._stale_since = (attempt, stale), time.monotonic()
         return again or bool(self._running or self._ended)
 
     def _leave(self) -> Iterable[asyncio.Task[None]]:

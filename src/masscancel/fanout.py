@@ -147,7 +147,7 @@ class _FanOut:
         self._lane = Lane(concurrency, self._start_next)
         self._context = copy_context()
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._started = 0  # how many
+        self._waiting = enumerate(self._targets)
         self._note = note
         self._left = len(self._targets)
         #: Set when every target has its outcome.
@@ -170,7 +170,7 @@ class _FanOut:
             yield
         finally:
             timer.cancel()
-            self._started, self._note = len(self._targets), _ignore
+            self._waiting, self._note = enumerate(()), _ignore
             unfinished = [*self._tasks]
             for task in unfinished:
                 task.cancel()
@@ -179,10 +179,10 @@ class _FanOut:
 
     def _start_next(self) -> bool:
         """Start the next target, for which a place is held; whether there is one left."""
-        if self._started == len(self._targets):
+        following = next(self._waiting, None)
+        if following is None:
             return False
-        index, target = self._started, self._targets[self._started]
-        self._started += 1
+        index, target = following
         lane = Held(self._lane)
         task = self._loop.create_task(self._cancel(target, lane), context=self._context.copy())
         task.add_done_callback(partial(self._done, index, target, lane), context=self._context)
@@ -192,9 +192,7 @@ class _FanOut:
     def _give_up(self) -> None:
         """It is too late for those that have not been started."""
         call = "cancel_all" if self._settle is None else "cancel_all_and_confirm"
-        while self._started < len(self._targets):
-            index, target = self._started, self._targets[self._started]
-            self._started += 1
+        for index, target in self._waiting:
             client, error = target.client, DeadlineExceeded(TOO_LATE)
             words = call, target.account_category, target.symbol, client.venue.name, client.label
             Job(words, self._deadline).describe(error)

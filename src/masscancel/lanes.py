@@ -7,6 +7,10 @@ from collections.abc import Callable
 __all__ = ["Held", "Lane", "Lanes"]
 
 
+def _nobody() -> bool:
+    return False
+
+
 class Lane:
     """So many places, taken in turn.
 
@@ -18,7 +22,7 @@ class Lane:
         ahead: is offered each free place before those who wait; whether it took it.
     """
 
-    def __init__(self, places: int, ahead: Callable[[], bool] = bool) -> None:
+    def __init__(self, places: int, ahead: Callable[[], bool] = _nobody) -> None:
         self._free = places
         self._ahead = ahead
         self._waiters: deque[asyncio.Future[None]] = deque()

@@ -48,7 +48,7 @@ from masscancel.errors import (
 )
 from masscancel.models import Ack, OpenOrder, OrderState, OrderUpdate
 
-__all__ = ["Call", "Flow", "Reply", "Request", "Stamp", "Venue"]
+__all__ = ["Call", "Flow", "ReadyVenue", "Reply", "Request", "Stamp", "Venue"]
 
 T = TypeVar("T")
 
@@ -297,6 +297,19 @@ class Abilities(msgspec.Struct, frozen=True, kw_only=True):
     switch: Literal["account", "symbol"] | None
 
 
+class ReadyVenue(msgspec.Struct, frozen=True, kw_only=True):
+    """The venues of which nothing has to be found out before the first cancel."""
+
+    def ready(self) -> bool:
+        """Everything is known."""
+        return True
+
+    def prepare(self) -> Flow[Self]:
+        """Nothing is asked."""
+        return self
+        yield
+
+
 class Venue(Protocol):
     """An exchange's dialect. Each is a frozen value that says where it is and how it is spoken to.
 
@@ -469,9 +482,9 @@ def check_names(text: bytes) -> None:
 
 
 def decode_json(
-    decoder: "msgspec.json.Decoder[T]", reply: Reply, part: msgspec.Raw | None = None
+    decoder: "msgspec.json.Decoder[T]", reply: Reply, part: msgspec.Raw | bytes | None = None
 ) -> T:
-    """Decode a reply's body, or a part of it.
+    """Decode a reply's body; or a part of it, or all of it, once more, after it has been decoded.
 
     Raises:
         ProtocolError: it is not the JSON that was expected, or a name in it has two values.

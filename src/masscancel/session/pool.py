@@ -355,12 +355,11 @@ class SessionPool:
         """
         if not self.is_open:
             raise NotSent("the session pool is not open")
+        session = self._sessions["fresh"]  # its connection is none that is kept warm for cancels
         error: MassCancelError
         try:
             async with asyncio.timeout(self._connect_timeout):
-                return await self._sessions[
-                    "fresh"
-                ].ws_connect(  # not one that is kept warm for cancels
+                return await session.ws_connect(
                     URL(url, encoded=True),
                     headers=headers,
                     compress=0,

@@ -18,7 +18,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from hmac import digest
-from typing import Any, ClassVar, Final, Self
+from typing import Any, ClassVar, Final
 from urllib.parse import quote
 
 import msgspec
@@ -33,6 +33,7 @@ from masscancel.venue import (
     Call,
     Flow,
     Probe,
+    ReadyVenue,
     Request,
     Stamp,
     ask,
@@ -91,7 +92,7 @@ _BOOKS: Final[Mapping[str, Sequence[_Book]]] = {
 }
 
 
-class Binance(msgspec.Struct, frozen=True, kw_only=True):
+class Binance(ReadyVenue, frozen=True, kw_only=True):
     """Binance: where it is, and how old a request may be when it is carried out.
 
     Args:
@@ -138,15 +139,6 @@ class Binance(msgspec.Struct, frozen=True, kw_only=True):
             raise ConfigurationError(
                 f"recv_window_ms must be an integer from 1 to {MAX_RECV_WINDOW_MS}"
             )
-
-    def ready(self) -> bool:
-        """There is nothing to find out."""
-        return True
-
-    def prepare(self) -> Flow[Self]:
-        """There is nothing to find out."""
-        return self
-        yield
 
     def origin(self, account_category: str) -> str:
         """Spot and futures have a host each."""

@@ -16,7 +16,7 @@ which ``www.`` is part, and ``https://testnet.bitmex.com``. A key with the permi
 import re
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, ClassVar, Final, Self
+from typing import Any, ClassVar, Final
 from urllib.parse import quote
 
 import msgspec
@@ -24,7 +24,7 @@ from msgspec.structs import force_setattr
 
 from masscancel.errors import ConfigurationError, ProtocolError, ScopeError
 from masscancel.models import Ack, OpenOrder, OrderState, OrderUpdate
-from masscancel.venue import LISTING, Abilities, Call, Flow, Probe, ask, check_origin
+from masscancel.venue import LISTING, Abilities, Call, Flow, Probe, ReadyVenue, ask, check_origin
 from masscancel.venues.bitmex.wire import (
     decode_ack,
     decode_clock,
@@ -61,7 +61,7 @@ _WINDOWS: Final = range(2, 3601)
 _SYMBOL: Final = re.compile(r"(?=.{3,32}\Z)[A-Z0-9]+(?:_[A-Z0-9]+)*")
 
 
-class BitMEX(msgspec.Struct, frozen=True, kw_only=True):
+class BitMEX(ReadyVenue, frozen=True, kw_only=True):
     """BitMEX: where it is, and how it is spoken to.
 
     It has one book of orders per account, derivatives and spot alike: the category ``account``.
@@ -99,15 +99,6 @@ class BitMEX(msgspec.Struct, frozen=True, kw_only=True):
         window: object = self.expires_seconds
         if type(window) is not int or window not in _WINDOWS:
             raise ConfigurationError("expires_seconds must be a whole number from 2 to 3600")
-
-    def ready(self) -> bool:
-        """There is nothing to find out."""
-        return True
-
-    def prepare(self) -> Flow[Self]:
-        """Nothing is asked."""
-        return self
-        yield
 
     def origin(self, account_category: str) -> str:
         """One origin serves everything."""

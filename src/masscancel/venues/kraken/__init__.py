@@ -13,14 +13,13 @@ There is no test network: the one of futures was retired in July 2026, spot has 
 """
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Final, Literal, Self
+from typing import ClassVar, Final, Literal
 
-import msgspec
 from msgspec.structs import force_setattr
 
 from masscancel.errors import ConfigurationError, ScopeError
 from masscancel.models import Ack, OpenOrder, OrderState, OrderUpdate
-from masscancel.venue import Abilities, Flow, Probe, StreamDialect, check_origin
+from masscancel.venue import Abilities, Flow, Probe, ReadyVenue, StreamDialect, check_origin
 from masscancel.venues.kraken import futures, spot
 from masscancel.venues.kraken.spot_replies import decode_clock
 
@@ -34,7 +33,7 @@ PROBE_INTERVAL: Final = 15.0
 _NONCES_PER_SECOND: Final = {"ms": 10**3, "us": 10**6, "ns": 10**9}
 
 
-class Kraken(msgspec.Struct, frozen=True, kw_only=True):
+class Kraken(ReadyVenue, frozen=True, kw_only=True):
     """Kraken: where it is, and how the key's nonces grow.
 
     A key serves one of the two categories, ``spot`` or ``futures``; only the host of the category
@@ -92,15 +91,6 @@ class Kraken(msgspec.Struct, frozen=True, kw_only=True):
             force_setattr(self, name, check_origin(getattr(self, name), name=name, scheme="http"))
         if self.nonce_unit not in tuple(_NONCES_PER_SECOND):
             raise ConfigurationError("nonce_unit must be one of: ms, us, ns")
-
-    def ready(self) -> bool:
-        """Nothing has to be found out."""
-        return True
-
-    def prepare(self) -> Flow[Self]:
-        """Nothing has to be found out."""
-        return self
-        yield
 
     def origin(self, account_category: str) -> str:
         """Each category has a host of its own."""

@@ -311,7 +311,7 @@ def _payload(decoder: "msgspec.json.Decoder[Any]", reply: Reply, now_ms: int) ->
         error.add_note(unreadable.message)
     else:
         if reply.status == 200 and envelope.result == "success":  # noqa: PLR2004
-            return decode_json(decoder, reply)
+            return decode_json(decoder, reply, reply.body)
         error = _refusal(reply, now_ms, envelope)
     raise error
 

@@ -196,7 +196,7 @@ def _refusal(reply: Reply, now_ms: int, faults: Sequence[str]) -> MassCancelErro
 
 def _result(decoder: "msgspec.json.Decoder[Any]", envelope: _Envelope, reply: Reply) -> Any:
     """The envelope's result, decoded."""
-    return decode_json(decoder, msgspec.structs.replace(reply, body=bytes(envelope.result)))
+    return decode_json(decoder, reply, envelope.result)
 
 
 def decode_cancelled(reply: Reply, stamp: Stamp, *, tolerated: tuple[str, ...] = ()) -> Cancelled:
