@@ -20,6 +20,7 @@ test: $(READY) lint types  ## lint, type-check and run every test
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache
 
 types: $(READY)
 	$(BIN)/mypy
@@ -30,10 +31,11 @@ format: $(READY)  ## put the code into its one form
 
 adversity: $(READY)  ## play the fault matrix, and report overruns, sends, false Acks
 	$(BIN)/python tests/adversity/overrun.py $(ARGS)
-	$(BIN)/python -m pytest -q -p no:xdist tests/adversity --ignore=tests/adversity/test_matrix.py
+	$(BIN)/python -m pytest -q -p no:xdist -m "adversity or not adversity" tests/adversity
+	$(BIN)/python -m pytest -q -m adversity tests --ignore=tests/adversity
 
 sequences: $(READY)  ## look for a false Confirmation in 100,000 random sequences (half an hour)
-	MASSCANCEL_SEQUENCES=100000 $(BIN)/python -m pytest -p no:xdist tests/test_confirm_machine.py
+	MASSCANCEL_SEQUENCES=100000 $(BIN)/python -m pytest -p no:xdist tests/engine/test_confirm_machine.py
 
 soak: $(READY)  ## trade and kill, again and again, against an exchange that fails at random
 	$(BIN)/python tests/adversity/soak.py $(ARGS)

@@ -119,13 +119,13 @@ async def functions(name: str, port: int, calls: int) -> None:
 
 def _no_limit() -> None:
     """No time limit, so that no second attempt would ever follow the first."""
-    alarms: Any = importlib.import_module("masscancel.alarms")
+    alarms: Any = importlib.import_module("masscancel.transport.timers")
     alarms.Alarms.at = lambda *_: nullcontext()
 
 
 def _no_look() -> None:
     """An idle connection is used without asking the kernel what has arrived on it."""
-    connections: Any = importlib.import_module("masscancel.session.connections")
+    connections: Any = importlib.import_module("masscancel.transport.connections")
 
     def wake(idle: Any) -> bool:
         idle.transport.set_protocol(idle.protocol)

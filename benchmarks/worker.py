@@ -195,7 +195,7 @@ def _control(where: Where, command: bytes) -> None:
 
 def _spy_on_sends(writes: list[int]) -> Any:
     """Note when a cancel is written: asyncio calls ``send`` on the pool's own sockets."""
-    session: Any = importlib.import_module("masscancel.session.connections")
+    session: Any = importlib.import_module("masscancel.transport.connections")
     original = session._socket  # noqa: SLF001  # there is no other way to see the write
 
     class Spy(socket.socket):

@@ -65,7 +65,7 @@ async def trade(url: str, credentials: Credentials) -> None:
     gate = OrderGate()
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(Client(credentials, venue=venue))
-        root = f"{url}/{client.venue.account_group}/"  # type: ignore[attr-defined]  # AscendEX's
+        root = f"{url}/{client.venue.account_group}/"
         http = await stack.enter_async_context(aiohttp.ClientSession(root))
         cash = Target(client, "cash")  # every symbol of the account
         try:

@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 #: What would put colour, or more, into a pipe.
 _LOUD = ("FORCE_COLOR", "PY_COLORS", "CLICOLOR_FORCE", "GITHUB_ACTIONS", "TTY_COMPATIBLE")
-_PATIENCE = 30.0  # seconds, for a process that would never end
+PATIENCE = 30.0  # seconds, for a process that would never end
 
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -55,11 +55,11 @@ class Ended:
 
 
 def way_to(exchange: SimulatedExchange, group: int | None) -> list[str]:
-    """The ``-o`` options that lead to an exchange."""
+    """The venue, and the ``-o`` options that lead to an exchange."""
     settings = [f"rest_url={exchange.rest_url}", f"stream_url={exchange.stream_url}"]
     if group is not None:
         settings.append(f"account_group={group}")
-    return [word for setting in settings for word in ("-o", setting)]
+    return ["--venue", "ascendex", *(word for each in settings for word in ("-o", each))]
 
 
 class Shell:
@@ -80,7 +80,7 @@ class Shell:
         monkeypatch.setenv("MASSCANCEL_API_SECRET", self.account.api_secret)
 
     def way(self, *, group: bool = True) -> list[str]:
-        """The ``-o`` options that lead to the exchange."""
+        """The venue, and the ``-o`` options that lead to the exchange."""
         return way_to(self.exchange, self.account.group if group else None)
 
     async def call(self, *arguments: str) -> Ended:
@@ -117,7 +117,7 @@ def _environment(more: dict[str, str]) -> dict[str, str]:
 
 async def finish(process: asyncio.subprocess.Process) -> Ended:
     """Wait for a process, and say how it ended."""
-    async with asyncio.timeout(_PATIENCE):
+    async with asyncio.timeout(PATIENCE):
         out, err = await process.communicate()
     assert process.returncode is not None
     return Ended(process.returncode, (out or b"").decode(), (err or b"").decode())
@@ -179,7 +179,7 @@ async def at_a_terminal(
                 else:
                     os.write(ours, what)
     os.close(ours)
-    async with asyncio.timeout(_PATIENCE):
+    async with asyncio.timeout(PATIENCE):
         return await process.wait(), seen.decode()
 
 
@@ -207,7 +207,7 @@ class ElsewhereExchange:
         self._loop.close()
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(_PATIENCE)
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(PATIENCE)
 
     def ask(self, question: Callable[[SimulatedExchange], T]) -> T:
         """Ask the exchange, or tell it something, in its own thread."""
@@ -219,7 +219,7 @@ class ElsewhereExchange:
 
     @property
     def way(self) -> list[str]:
-        """The ``-o`` options that lead to it."""
+        """The venue, and the ``-o`` options that lead to it."""
         return way_to(self.exchange, self.account.group)
 
 

@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import aioresponses.core
+import pytest
 import pytest_asyncio
 from hypothesis import settings
 
 from masscancel.sim import SimulatedExchange
+from masscancel.transport.ledger import LEDGER
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -37,6 +39,12 @@ class _Response(aiohttp.ClientResponse):
 # aioresponses 0.7.9 does not know the argument, which aiohttp requires since 3.14 (its issue 289).
 # To be deleted when a release does.
 aioresponses.core.ClientResponse = _Response  # type: ignore[attr-defined]  # it imports the name
+
+
+@pytest.fixture(autouse=True)
+def _forget_limits() -> None:
+    """Forget what the process has learnt of limits: another test's server had the same port."""
+    LEDGER.clear()
 
 
 @pytest_asyncio.fixture

@@ -23,14 +23,14 @@ def say(*words: object) -> None:
     print(*words, flush=True)  # noqa: T201  # how it is heard
 
 
-def make_client() -> Client:
+def make_client() -> Client[Any]:
     """A client of the test's account, or of one with another secret."""
     secret = f"{SECRETS[0]}-0" if MODE != "refused" else SECRETS[0]
     venue = AscendEX(rest_url=f"http://{URL}", stream_url=f"ws://{URL}", account_group=0)
     return Client(Credentials(f"{SECRETS[1]}-0", secret), venue=venue)
 
 
-async def trade(client: Client) -> None:
+async def trade(client: Client[Any]) -> None:
     """What is guarded."""
     loop, stop, forever = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
     if MODE in ("handler", "loop-handler"):

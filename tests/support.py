@@ -3,10 +3,21 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Final
 
 from masscancel import AscendEX, Client, Credentials, SessionPool
-from masscancel.sim import Account, SimulatedExchange
+from masscancel.engine.proof import ProofPolicy
+from masscancel.sim import Account, Answer, SimulatedExchange
+from masscancel.transport.settings import StreamSettings
+
+#: Streams that come back and give up soon, so that a test takes no long time.
+QUICK_STREAMS: Final = StreamSettings(reconnect=(0.001, 0.01), close=0.05)
+#: What stays listed is swept again soon, so that a test takes no long time.
+SWEEPS_OFTEN: Final = ProofPolicy(sweep_again=0.05)
+
+#: AscendEX's own refusals: what is not the venue's own JSON says nothing of the key.
+DENIED: Final = Answer(403, b'{"code":200015,"reason":"PERMISSION_DENIED"}')
+UNKNOWN_KEY: Final = Answer(401, b'{"code":200001,"reason":"AUTHENTICATION_FAILED"}')
 
 SECRETS = ("a-secret-of-the-tests", "a-key-of-the-tests")
 
@@ -31,7 +42,7 @@ def venue_of(exchange: SimulatedExchange, group: int | None = None) -> AscendEX:
 
 def client_of(
     exchange: SimulatedExchange, account: Account, *, discover: bool = False, **options: Any
-) -> Client:
+) -> Client[Any]:
     """A client of the account, not entered yet; it asks for its group if told to discover."""
     return Client(
         Credentials(account.api_key, account.api_secret, label=f"group-{account.group}"),
@@ -43,6 +54,22 @@ def client_of(
 def cold_pool(**options: Any) -> SessionPool:
     """A pool that opens no connection by itself, so that a test sees every one."""
     return SessionPool(warm=0, **options)
+
+
+@asynccontextmanager
+async def streaming_client(
+    exchange: SimulatedExchange,
+    account: Account,
+    *,
+    streams: StreamSettings = QUICK_STREAMS,
+    **options: Any,
+) -> AsyncIterator[Client[Any]]:
+    """An entered client of the account, with a pool of its own that keeps its streams so."""
+    async with (
+        SessionPool(streams=streams) as pool,
+        client_of(exchange, account, pool=pool, **options) as client,
+    ):
+        yield client
 
 
 async def cancelled_on_its_way(

@@ -8,20 +8,10 @@ from importlib.metadata import requires
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import aiohttp.client_exceptions
 import pytest
 
 import masscancel
-from masscancel import (
-    MassCancelError,
-    NotSent,
-    OutcomeUnknown,
-    ProtocolError,
-    errors,
-    models,
-    session,
-    venues,
-)
+from masscancel import errors, events, fanout, models, venues
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,6 +21,7 @@ NAMES = [
     "AscendEX",
     "Attempt",
     "AuthenticationError",
+    "Cancellable",
     "Client",
     "ConfigurationError",
     "Confirmation",
@@ -50,6 +41,7 @@ NAMES = [
     "Outcome",
     "OutcomeUnknown",
     "PermissionDenied",
+    "ProofPolicy",
     "ProtocolError",
     "RateLimited",
     "RetryPolicy",
@@ -64,6 +56,7 @@ NAMES = [
     "cancel_as_completed",
     "cancel_many",
     "cancel_on_exit",
+    "subscribe",
 ]
 
 
@@ -179,7 +172,9 @@ def test_everything_public_has_a_docstring_of_its_own(name: str) -> None:
 COROUTINES = [
     name
     for name, member in DOCUMENTED.items()
-    if inspect.iscoroutinefunction(member) and not name.startswith("SessionPool.")
+    if inspect.iscoroutinefunction(member)
+    and not name.startswith(("SessionPool.", "Cancellable."))
+    and name != "Client.cancel"  # a fan-out has its deadline already
 ]
 
 
@@ -193,71 +188,16 @@ def test_every_public_coroutine_takes_a_timeout(name: str) -> None:
     assert "timeout: " in (DOCUMENTED[name].__doc__ or "")
 
 
-@pytest.mark.parametrize(
-    "name", [name for name in models.__all__ if hasattr(getattr(models, name), "__struct_fields__")]
-)
-def test_every_field_of_a_value_is_described(name: str) -> None:
+VALUES = [
+    value
+    for module in (models, fanout, events)
+    for value in map(vars(module).get, module.__all__)
+    if getattr(value, "__struct_fields__", ())
+]
+
+
+@pytest.mark.parametrize("kind", VALUES, ids=lambda kind: kind.__name__)
+def test_every_field_of_a_value_is_described(kind: Any) -> None:
     """Under `Attributes:` in the docstring of its class."""
-    kind = getattr(models, name)
     described = inspect.getdoc(kind) or ""
     assert [field for field in kind.__struct_fields__ if f"\n    {field}: " not in described] == []
-
-
-# aiohttp
-
-AIOHTTP = sorted(
-    (
-        value
-        for value in vars(aiohttp.client_exceptions).values()
-        if isinstance(value, type) and issubclass(value, BaseException)
-    ),
-    key=lambda kind: kind.__name__,
-)
-
-
-def test_aiohttp_has_client_exceptions() -> None:
-    """The list below is not empty because a module was moved."""
-    assert len(AIOHTTP) >= 30
-    assert aiohttp.ClientError in AIOHTTP
-
-
-@pytest.mark.parametrize("kind", AIOHTTP, ids=lambda kind: kind.__name__)
-def test_every_client_exception_of_aiohttp_has_a_meaning(kind: type[BaseException]) -> None:
-    """One that is new in aiohttp fails here until somebody has read what it means."""
-    assert kind in session.MEANING
-    assert session.MEANING[kind] in (NotSent, OutcomeUnknown, ProtocolError)
-
-
-def test_every_other_exception_has_the_cautious_meaning() -> None:
-    """Aiohttp does not wrap everything; what is not known may have reached the venue."""
-    assert session.MEANING[Exception] is OutcomeUnknown
-    assert session.MEANING[OSError] is OutcomeUnknown
-    assert set(session.MEANING) - set(AIOHTTP) == {Exception, OSError}
-
-
-@pytest.mark.parametrize(
-    "kind",
-    [
-        aiohttp.ClientConnectionError,
-        aiohttp.ClientConnectionResetError,
-        aiohttp.ClientError,
-        aiohttp.ClientOSError,
-        aiohttp.ClientPayloadError,
-        aiohttp.ClientResponseError,
-        aiohttp.ServerConnectionError,
-        aiohttp.ServerDisconnectedError,
-        aiohttp.ServerTimeoutError,
-        aiohttp.SocketTimeoutError,
-    ],
-    ids=lambda kind: kind.__name__,
-)
-def test_what_can_come_after_the_request_was_written_is_never_not_sent(
-    kind: type[BaseException],
-) -> None:
-    """A broken connection may have carried the request before it broke."""
-    assert session.MEANING[kind] is not NotSent
-
-
-def test_all_of_our_errors_are_in_one_tree() -> None:
-    """What a session raises is caught by catching the root."""
-    assert all(issubclass(meaning, MassCancelError) for meaning in session.MEANING.values())

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import copy
 import io
+import json
 import logging
 import pickle
 import traceback
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 import rich.console
 import rich.pretty
@@ -80,12 +82,46 @@ def test_credentials_are_frozen() -> None:
 
 
 def test_credentials_are_comparable_and_survive_copying() -> None:
-    """Equal when all fields are; a pickled copy is equal, so they may cross processes."""
+    """Equal when all fields are; a copy is the same value."""
     assert Credentials(KEY, SECRET, label="mm-17") == GOOD
     assert Credentials(KEY, "another", label="mm-17") != GOOD
     assert hash(Credentials(KEY, SECRET, label="mm-17")) == hash(GOOD)
-    assert copy.copy(GOOD) == GOOD
-    assert pickle.loads(pickle.dumps(GOOD)) == GOOD  # noqa: S301  # its own pickle
+    assert copy.copy(GOOD) is GOOD
+    assert copy.deepcopy(GOOD) is GOOD
+
+
+@pytest.mark.parametrize(
+    "encode", [pickle.dumps, msgspec.json.encode, msgspec.to_builtins, json.dumps]
+)
+def test_a_secret_is_not_written_anywhere(encode: Callable[[object], object]) -> None:
+    """Pickles and encoders are refused, and the error does not hold it."""
+    with pytest.raises(TypeError) as caught:
+        encode(GOOD)
+    assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["api_key", "api_secret", "label", "account"])
+def test_credentials_can_not_be_changed(name: str) -> None:
+    """No part is set or deleted afterwards."""
+    with pytest.raises(AttributeError):
+        setattr(GOOD, name, "another")
+    with pytest.raises(AttributeError):
+        delattr(GOOD, name)
+
+
+def test_the_account_has_a_name_without_a_label() -> None:
+    """Without a label it is told apart by 8 hex digits of its key's SHA-256."""
+    assert Credentials("key", "secret", label="mm-1").account == "mm-1"
+    assert Credentials("key", "secret").account == "2c70e12b"
+
+
+def test_a_passphrase_is_as_secret() -> None:
+    """It is read from the environment where it is set, checked, and shown nowhere."""
+    credentials = Credentials("key", "secret", passphrase="phrase")
+    assert credentials.secrets == ("secret", "key", "phrase")
+    assert "phrase" not in repr(credentials)
+    with pytest.raises(ConfigurationError, match="passphrase"):
+        Credentials("key", "secret", passphrase="two words")
 
 
 BAD = [

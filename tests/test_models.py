@@ -27,13 +27,13 @@ from masscancel import (
 class Stub:
     """What a target shows of a client."""
 
-    def __init__(self, label: str) -> None:
-        self.label = label
+    def __init__(self, account: str) -> None:
+        self.account = account
 
 
-def client(label: str = "") -> Any:
-    """Something with a label, where a target wants a client."""
-    return Stub(label)
+def client(account: str) -> Any:
+    """Something with a name, where a target wants a client."""
+    return Stub(account)
 
 
 TARGET = Target(client("mm-17"), "cash", "BTC/USDT")
@@ -147,21 +147,21 @@ def test_product_makes_every_target_in_order() -> None:
 
 def test_product_of_no_symbols_is_the_whole_account() -> None:
     """Left out, it is all symbols; given and empty, it is none: never wider than asked."""
-    assert [t.symbol for t in Target.product([client()], ["cash"])] == [None]
-    assert Target.product([client()], ["cash"], []) == []
+    assert [t.symbol for t in Target.product([client("2c70e12b")], ["cash"])] == [None]
+    assert Target.product([client("2c70e12b")], ["cash"], []) == []
 
 
 def test_product_takes_iterators() -> None:
     """Each of its arguments may be read once only."""
-    targets = Target.product(iter([client()]), iter(["cash"]), iter(["A/B", "C/D"]))
+    targets = Target.product(iter([client("2c70e12b")]), iter(["cash"]), iter(["A/B", "C/D"]))
     assert [t.symbol for t in targets] == ["A/B", "C/D"]
 
 
 @pytest.mark.parametrize(
     ("target", "text"),
     [
-        (Target(client(), "cash"), "cash"),
-        (Target(client(), "cash", "BTC/USDT"), "cash BTC/USDT"),
+        (Target(client("2c70e12b"), "cash"), "cash [2c70e12b]"),
+        (Target(client("2c70e12b"), "cash", books=("a", "b")), "cash (a, b) [2c70e12b]"),
         (Target(client("mm-17"), "futures"), "futures [mm-17]"),
         (Target(client("mm-17"), "cash", "BTC/USDT"), "cash BTC/USDT [mm-17]"),
     ],

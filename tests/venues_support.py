@@ -1,5 +1,6 @@
-"""Every venue in every account category, described as data: what `test_venues.py` runs over."""
+"""Every venue in every account category, described as data, for the tests of every venue."""
 
+import re
 from base64 import b64encode
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -9,7 +10,6 @@ from urllib.parse import parse_qsl
 
 import msgspec
 from msgspec import structs
-from msgspec.structs import force_setattr
 
 from masscancel import (
     Ack,
@@ -17,17 +17,14 @@ from masscancel import (
     Client,
     Credentials,
     OpenOrder,
-    OrderUpdate,
-    ScopeError,
     SessionPool,
     Target,
 )
-from masscancel.models import OrderState
+from masscancel.calls import Call, Flow, Probe, Request, Scope
 from masscancel.sim import (
     Account,
     AscendEXDialect,
     BinanceDialect,
-    BitMEXDialect,
     Dialect,
     Engine,
     KrakenDialect,
@@ -41,19 +38,9 @@ from masscancel.sim import (
 from masscancel.sim import Reply as SimReply
 from masscancel.sim import Request as SimRequest
 from masscancel.sim.dialect import Handler, json_reply
-from masscancel.venue import (
-    Abilities,
-    Call,
-    Flow,
-    Probe,
-    ReadyVenue,
-    Request,
-    StreamDialect,
-    Venue,
-    ask,
-    check_origin,
-)
-from masscancel.venues import Binance, BitMEX, Kraken
+from masscancel.venues import Binance, Kraken
+from masscancel.venues.base import Abilities, Symbols, Venue
+from masscancel.venues.toolkit import ask
 
 T = TypeVar("T")
 
@@ -62,6 +49,8 @@ KEY: Final = "a-key-of-the-tests"
 SECRET: Final = b64encode(b"a-secret-of-the-tests-that-is-long").decode()
 OTHER_SECRET: Final = b64encode(b"another-secret-that-nobody-has-got").decode()
 SETTLE: Final = 0.02
+#: Tests do in a second what a strategy does in an hour.
+UNLIMITED: Final = dict.fromkeys(("counter", "derivatives", "public", "requests", "weight"), 1e9)
 
 
 class Market(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,9 +58,8 @@ class Market(msgspec.Struct, frozen=True, kw_only=True):
 
     `orders` are the types of order to fill a book with. `acting` are the operations that cancel, of
     everything and of one symbol; where one of them lists first, it is in `lists_first`.
-    `asks_after_ack` is the one that checks a symbol after an Ack that stands without it. `stamped`
-    says whether its requests carry a time or a nonce. Orders of the types `apart` are in a book of
-    their own, which the venue's own dead man's switch may not reach.
+    `stamped` says whether its requests carry a time or a nonce. Orders of the types `apart` are in
+    a book of their own, which the venue's own dead man's switch may not reach.
     """
 
     name: str
@@ -84,7 +72,6 @@ class Market(msgspec.Struct, frozen=True, kw_only=True):
     orders: Sequence[str] = ("limit", "stop")
     acting: tuple[str, ...] = ("cancel-all",)
     lists_first: tuple[str, ...] = ()
-    asks_after_ack: str = ""
     stamped: bool = True
     apart: tuple[str, ...] = ()
 
@@ -100,7 +87,6 @@ class Market(msgspec.Struct, frozen=True, kw_only=True):
 KINDS: Final[dict[str, type[Venue]]] = {
     "ascendex": AscendEX,
     "binance": Binance,
-    "bitmex": BitMEX,
     "kraken": Kraken,
 }
 
@@ -155,16 +141,6 @@ MARKETS: Final = (
     _ascendex("futures", "BTC-PERP", "ETH-PERP", "XBT-PERP"),
     _binance("spot", "limit", "stop_loss_limit"),
     _binance("usdm", "limit", "stop_market", apart=("stop_market",)),
-    Market(
-        name="bitmex",
-        category="account",
-        symbols=("XBTUSD", "ETHUSD"),
-        unknown="BTCUSD",
-        dialect=BitMEXDialect,
-        venue=lambda exchange, _: BitMEX(rest_url=exchange.rest_url),
-        refusal=lambda text: {"error": {"message": text, "name": text}},
-        asks_after_ack="instruments",
-    ),
     _kraken(
         "spot",
         "XBTUSD",
@@ -192,7 +168,7 @@ class Desk(msgspec.Struct, frozen=True, kw_only=True):
     market: Market
     exchange: SimulatedExchange
     account: Account
-    client: Client
+    client: Client[Any]
     pool: SessionPool
 
     @property
@@ -292,7 +268,7 @@ async def desk_of(
             venue=market.venue(exchange, account),
             pool=pool,
             categories=[market.category],
-            **(options or {}),
+            **{"rates": UNLIMITED, **(options or {})},
         )
         await stack.enter_async_context(client)
         yield Desk(market=market, exchange=exchange, account=account, client=client, pool=pool)
@@ -305,84 +281,56 @@ def signatures(request: Received) -> set[str]:
     return {value for _, value in fields if len(value) >= 40 and " " not in value}
 
 
-# --- a fifth venue, on trial: all that it takes ---------------------------------------------------
+# --- one more venue, on trial: all it takes ---------------------------------------------------
 
 
-class Trial(ReadyVenue, frozen=True, kw_only=True):
+class Trial(Venue, frozen=True, kw_only=True):
     """A venue as small as they come: one category, no stream, no switch."""
 
     name: ClassVar[str] = "trial"
+    title: ClassVar[str] = "Trial"
     abilities: ClassVar[Mapping[str, Abilities]] = {
         "main": Abilities(
+            symbols=Symbols(re.compile("[A-Za-z0-9]+"), "BTC"),
             whole_account="one call",
             one_symbol="one call",
             ack="count",
-            echoes_id=False,
-            stop_orders=True,
-            stream=False,
-            switch=None,
         )
     }
 
-    url: str
-
-    def __post_init__(self) -> None:
-        force_setattr(self, "url", check_origin(self.url, name="url", scheme="http"))
+    rest_url: str
 
     def origin(self, account_category: str) -> str:
         """One origin serves it."""
-        return self._checked(account_category, None)
+        self.ability(account_category)
+        return self.rest_url
 
     def probe(self, origin: str) -> Probe:
         """``GET /time``."""
         return Probe(origin=origin, path="/time", decode=lambda reply: int(reply.body))
 
-    def cancel_all(
-        self, account_category: str, symbol: str | None, request_id: str | None
-    ) -> Flow[Ack]:
+    def cancel_all(self, scope: Scope, request_id: str | None) -> Flow[Ack]:
         """``DELETE /orders``."""
-        self._checked(account_category, symbol)
-        count = yield from ask(self._call("DELETE", f"/orders?symbol={symbol or ''}", int))
-        return Ack(account_category=account_category, symbol=symbol or "", status=f"{count} gone")
-
-    def open_orders(self, account_category: str, symbol: str | None) -> Flow[list[OpenOrder]]:
-        """``GET /orders``."""
-        self._checked(account_category, symbol)
-        return (yield from ask(self._call("GET", f"/orders?symbol={symbol or ''}", _rows)))
-
-    def order_states(
-        self, account_category: str, orders: Sequence[OpenOrder | OrderUpdate]
-    ) -> Flow[Mapping[str, OrderState]]:
-        """Nothing is known of them."""
-        return {}
-        yield
-
-    def stream(self, account_category: str) -> StreamDialect | None:
-        """There is none."""
-        self._checked(account_category, None)
-        return None
-
-    def switch(
-        self, account_category: str, symbol: str | None, timeout_ms: int
-    ) -> Flow[int | None]:
-        """There is none."""
-        raise ScopeError("trial has no switch")
-        yield
-
-    def _call(self, method: str, path: str, decode: Callable[[bytes], T]) -> Call[T]:
-        return Call(
-            method=method,
-            origin=self.url,
-            path=path,
-            sign=lambda call, keys, _: Request(call.method, call.path, {"key": keys.api_key}),
-            decode=lambda reply, _: decode(reply.body),
-            acts=method == "DELETE",
+        count = yield from ask(self._call("DELETE", scope, int))
+        return Ack(
+            account_category=scope.account_category,
+            symbol=scope.symbol or "",
+            status=f"{count} gone",
         )
 
-    def _checked(self, account_category: str, symbol: str | None) -> str:
-        if account_category != "main" or (symbol is not None and not symbol.isalnum()):
-            raise ScopeError("trial has no such scope")
-        return self.url
+    def open_orders(self, scope: Scope) -> Flow[list[OpenOrder]]:
+        """``GET /orders``."""
+        return (yield from ask(self._call("GET", scope, _rows)))
+
+    def _call(self, method: str, scope: Scope, decode: Callable[[bytes], T]) -> Call[T]:
+        return Call(
+            method=method,
+            origin=self.rest_url,
+            path=f"/orders?symbol={scope.symbol or ''}",
+            sign=lambda call, keys, _: Request(call.method, call.path, {"key": keys.api_key}),
+            decode=lambda reply, _: decode(reply.body),
+            cancels=method == "DELETE",
+        )
 
 
 def _rows(body: bytes) -> list[OpenOrder]:
@@ -429,7 +377,7 @@ class TrialDialect:
 
     def _list(self, engine: Engine, request: SimRequest) -> SimReply:
         account, symbol = engine.accounts[request.api_key], request.query["symbol"] or None
-        names = OpenOrder.__struct_fields__
+        names = [name for name in OpenOrder.__struct_fields__ if name != "book"]  # it has one
         return json_reply(
             [
                 {name: getattr(order, name) for name in names}

@@ -21,11 +21,11 @@ class Ours:
         watch = () if self.via == "rest" else ("cash",)
         self.client = self.client_of(0, watch=watch)
         await self.client.__aenter__()
-        self._many: list[Client] = []
+        self._many: list[Client[Any]] = []
         if watch:
             await self.client.cancel_all("cash", via="stream")
 
-    def client_of(self, group: int, **options: Any) -> Client:
+    def client_of(self, group: int, **options: Any) -> Client[Any]:
         """A client of the account with this group."""
         venue = AscendEX(
             rest_url=self._where.rest, stream_url=self._where.stream, account_group=group
@@ -40,7 +40,7 @@ class Ours:
         """Cancel all of them at once."""
         await asyncio.gather(*map(self.call, symbols))
 
-    async def clients(self, count: int) -> list[Client]:
+    async def clients(self, count: int) -> list[Client[Any]]:
         """So many entered clients that share a pool."""
         if not self._many:
             self._pool = SessionPool()

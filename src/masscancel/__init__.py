@@ -1,8 +1,12 @@
 """Cancel every open order, at once: an asyncio client SDK for the kill switch of a strategy."""
 
-from masscancel.beat import beat
+from importlib.metadata import PackageNotFoundError, version
+
 from masscancel.client import Client
 from masscancel.credentials import Credentials
+from masscancel.engine.gate import OrderGate
+from masscancel.engine.proof import ProofPolicy
+from masscancel.engine.retry import RetryPolicy
 from masscancel.errors import (
     AuthenticationError,
     ConfigurationError,
@@ -22,23 +26,20 @@ from masscancel.errors import (
     VenueError,
     VenueUnavailable,
 )
-from masscancel.fanout import cancel_as_completed, cancel_many
-from masscancel.gate import OrderGate
-from masscancel.guard import cancel_on_exit
-from masscancel.models import (
-    Ack,
-    Attempt,
-    Confirmation,
+from masscancel.events import subscribe
+from masscancel.fanout import (
+    Cancellable,
     FanOutReport,
-    Gap,
-    OpenOrder,
-    OrderUpdate,
     Outcome,
     Target,
+    cancel_as_completed,
+    cancel_many,
 )
-from masscancel.retry import RetryPolicy
-from masscancel.session import SessionPool
-from masscancel.switch import DeadMansSwitch
+from masscancel.models import Ack, Attempt, Confirmation, Gap, OpenOrder, OrderUpdate
+from masscancel.protection.dead_man import DeadMansSwitch
+from masscancel.protection.heartbeat import beat
+from masscancel.protection.on_exit import cancel_on_exit
+from masscancel.transport.pool import SessionPool
 from masscancel.venues.ascendex import AscendEX
 
 __all__ = [
@@ -46,6 +47,7 @@ __all__ = [
     "AscendEX",
     "Attempt",
     "AuthenticationError",
+    "Cancellable",
     "Client",
     "ConfigurationError",
     "Confirmation",
@@ -65,6 +67,7 @@ __all__ = [
     "Outcome",
     "OutcomeUnknown",
     "PermissionDenied",
+    "ProofPolicy",
     "ProtocolError",
     "RateLimited",
     "RetryPolicy",
@@ -79,4 +82,10 @@ __all__ = [
     "cancel_as_completed",
     "cancel_many",
     "cancel_on_exit",
+    "subscribe",
 ]
+
+try:
+    __version__ = version("masscancel")
+except PackageNotFoundError:  # a source tree that was never installed
+    __version__ = "0"

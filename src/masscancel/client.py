@@ -6,32 +6,50 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mappin
 from functools import partial
 from random import getrandbits
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar, get_args
 
 from msgspec.structs import replace
 
+from masscancel.calls import Flow, Scope
 from masscancel.credentials import Credentials
-from masscancel.driver import Driver
-from masscancel.errors import ConfigurationError
-from masscancel.gate import OrderGate
-from masscancel.job import Job
-from masscancel.lanes import Held, Lane, Lanes
-from masscancel.models import Ack, Confirmation, Gap, OpenOrder, OrderState, OrderUpdate, Via
-from masscancel.prove import Prover
-from masscancel.retry import RetryPolicy
-from masscancel.session import SessionPool
-from masscancel.shield import through
-from masscancel.stream import Streams
-from masscancel.venue import Flow, Venue
+from masscancel.engine.executor import Executor
+from masscancel.engine.gate import OrderGate
+from masscancel.engine.operation import Operation
+from masscancel.engine.proof import ProofPolicy
+from masscancel.engine.prover import Prover
+from masscancel.engine.retry import RetryPolicy
+from masscancel.engine.streams import Streams
+from masscancel.errors import ConfigurationError, MassCancelError
+from masscancel.models import (
+    Ack,
+    Confirmation,
+    Gap,
+    OpenOrder,
+    OrderState,
+    OrderUpdate,
+    Permission,
+    Via,
+)
+from masscancel.transport.forks import check_not_forked, forks
+from masscancel.transport.limiter import Limiter, Ticket
+from masscancel.transport.pool import SessionPool
+from masscancel.transport.waiting import run_to_end
+from masscancel.venues.base import Venue
 
 __all__ = ["Client"]
 
 T = TypeVar("T")
+if TYPE_CHECKING:  # so that a plain ``Client`` is one of any venue; a type parameter's default
+    from typing_extensions import TypeVar as TypeVarWithDefault  # is Python's own from 3.13 on
+
+    V = TypeVarWithDefault("V", bound=Venue, default=Any)
+else:
+    V = TypeVar("V", bound=Venue)
 
 _VIAS: Final = get_args(Via)
 
 
-class Client:
+class Client(Generic[V]):
     """One account at one venue.
 
     An async context manager. Entering it opens connections in the background and does not wait
@@ -47,6 +65,10 @@ class Client:
         watch: the account categories whose order updates are followed from entry on, on a stream
             that is opened in the background: confirmations then see what happens between listings.
         retry: how persistent to be.
+        proof: how a confirmation sweeps and lists.
+        rates: what the account may spend in place of the venue's documented limits, by their names,
+            such as ``{"weight": 12_000}``: more where the venue has granted that, less where others
+            share the account or the address.
         entry_timeout: how long entering may take where the venue has to be asked, in seconds.
 
     Raises:
@@ -61,22 +83,20 @@ class Client:
         self,
         credentials: Credentials,
         *,
-        venue: Venue,
+        venue: V,
         pool: SessionPool | None = None,
         categories: Iterable[str] | None = None,
         watch: Iterable[str] = (),
         retry: RetryPolicy | None = None,
+        proof: ProofPolicy | None = None,
+        rates: Mapping[str, float] | None = None,
         entry_timeout: float = 10.0,
     ) -> None:
-        for name, value, kind in (
-            ("credentials", credentials, Credentials),
-            ("pool", pool, SessionPool | None),
-            ("retry", retry, RetryPolicy | None),
-        ):
-            if not isinstance(value, kind):
-                raise ConfigurationError(f"{name} can't be {type(value).__name__}")
-        if not hasattr(venue, "abilities"):
-            raise ConfigurationError("venue must be a venue, such as those in masscancel.venues")
+        _check_kind("credentials", credentials, Credentials, "Credentials(key, secret)")
+        _check_kind("venue", venue, Venue, "a venue of masscancel.venues, such as Binance()")
+        _check_kind("pool", pool, SessionPool | None, "an entered SessionPool")
+        _check_kind("retry", retry, RetryPolicy | None, "a RetryPolicy")
+        _check_kind("proof", proof, ProofPolicy | None, "a ProofPolicy")
         if isinstance(categories, str) or isinstance(watch, str):
             raise ConfigurationError('categories and watch are several: write ("cash",)')
         self._credentials = credentials
@@ -85,13 +105,14 @@ class Client:
         self._categories = tuple(venue.abilities if categories is None else categories)
         self._watched = tuple(watch)
         self._policy = retry or RetryPolicy()
+        self._proof = proof or ProofPolicy()
+        self._rates = dict(rates or {})
         self._entry_timeout = check_timeout(entry_timeout)
         self._pool = pool or SessionPool()
         self._owns_pool = pool is None
-        self._entered = False
-        self._time: Callable[[], float] = _time
-        self._driver: Driver | None = None
-        self._holders: dict[object, Callable[[], Coroutine[Any, Any, None]]] = {}
+        self._executor: Executor | None = None
+        self._entered_at = 0  # how many forks had been made by then
+        self._before_close: dict[object, Callable[[], Coroutine[Any, Any, None]]] = {}
 
     def __repr__(self) -> str:
         return f"Client({self._venue.name}, label={self.label!r})"
@@ -102,28 +123,39 @@ class Client:
         return self._credentials.label
 
     @property
-    def venue(self) -> Venue:
+    def account(self) -> str:
+        """The label; without one, 8 hex digits of the key's SHA-256."""
+        return self._credentials.account
+
+    @property
+    def venue(self) -> V:
         """The venue; once entered, with what had to be found out."""
         return self._venue
 
+    @property
+    def pool(self) -> SessionPool:
+        """The pool, shared or its own."""
+        return self._pool
+
     async def __aenter__(self) -> Self:
-        if self._entered:
+        if self._executor is not None:
             raise ConfigurationError(f"{self!r} is entered already")
         if self._owns_pool:
             await self._pool.__aenter__()
         elif not self._pool.is_open:
             raise ConfigurationError("enter the session pool before the clients that share it")
-        self._entered = True
-        self._time = self._pool.loop.time
-        self._driver = driver = self._new_driver()
+        self._entered_at = forks()
+        self._executor = executor = self._new_executor()
         try:
             if not self._venue.ready():
-                job = self._job("account info", None, None, self._deadline(self._entry_timeout))
-                self._venue = await self._run(self._venue.prepare(), job)
-                self._driver = driver = self._new_driver()
+                deadline = self._deadline(self._entry_timeout)
+                categories = self._categories if self._explicit else ()
+                operation = self._operation("entry", Scope(""), deadline)
+                self._venue = await executor.run(self._venue.prepare(categories), operation)
+                self._executor = executor = self._new_executor()
             for origin in self._origins():
-                self._pool.keep_warm(self._venue.probe(origin))
-            self._watches = [driver.streams.watch(category) for category in self._watched]
+                executor.keep_warm(origin)
+            self._watches = [executor.streams.watch(category) for category in self._watched]
         except BaseException:
             await self.__aexit__(None, None, None)
             raise
@@ -135,37 +167,33 @@ class Client:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        await through(self._close())
+        await run_to_end(self._close())
 
     async def _close(self) -> None:
         # Guards whose block has not ended in time for this do their work now.
-        for finish in [*self._holders.values()]:
+        for finish in [*self._before_close.values()]:
             await finish()
-        self._entered = False
+        executor, self._executor = self._executor, None
         try:
-            if self._driver is not None:
-                await self._driver.streams.close()
+            if executor is not None:
+                await executor.streams.close()
         finally:
             if self._owns_pool:
                 await self._pool.close()
 
-    def hold(self, holder: object, finish: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Have something done before the client closes, unless :meth:`let_go` comes first.
+    def before_close(
+        self, holder: object, finish: Callable[[], Coroutine[Any, Any, None]] | None
+    ) -> None:
+        """Have something done before the client closes; ``None`` when it is done already.
 
         :class:`~masscancel.cancel_on_exit` does this by itself: its block may be in another task.
         """
-        self._holders[holder] = finish
+        if finish is None:
+            self._before_close.pop(holder, None)
+        else:
+            self._before_close[holder] = finish
 
-    def let_go(self, holder: object) -> None:
-        """What was to be done has been done."""
-        self._holders.pop(holder, None)
-
-    @property
-    def pool(self) -> SessionPool:
-        """The pool, shared or its own."""
-        return self._pool
-
-    def twin(self, pool: SessionPool | None = None) -> "Client":
+    def twin(self, pool: SessionPool | None = None) -> "Client[V]":
         """A client of the same account and settings, not entered yet, for another pool or loop."""
         return Client(
             self._credentials,
@@ -173,6 +201,8 @@ class Client:
             pool=pool,
             categories=self._categories if self._explicit else None,
             retry=self._policy,
+            proof=self._proof,
+            rates=self._rates,
             entry_timeout=self._entry_timeout,
         )
 
@@ -181,11 +211,28 @@ class Client:
         origins = {self._venue.origin(category) for category in self._categories}
         return origins if self._explicit or len(origins) == 1 else set()
 
+    def origin(self, account_category: str) -> str:
+        """The origin that the category's requests go to.
+
+        Raises:
+            ScopeError: the venue has no such category.
+        """
+        return self._venue.origin(account_category)
+
+    def warm(self, account_category: str) -> None:
+        """Keep connections to the category's origin warm from now on.
+
+        Raises:
+            ScopeError: the venue has no such category.
+        """
+        self._entered().keep_warm(self._venue.origin(account_category))
+
     async def cancel_all(
         self,
         account_category: str,
         symbol: str | None = None,
         *,
+        books: Iterable[str] | None = None,
         request_id: str | None = None,
         timeout: float = 5.0,
         via: Via = "rest",
@@ -202,7 +249,9 @@ class Client:
         Args:
             account_category: the venue's word, such as ``"cash"``.
             symbol: one symbol, such as ``"BTC/USDT"``; ``None`` for all.
-            request_id: an id for the venue to echo, where it does; made up if not given.
+            books: the books to cancel, such as ``("ordinary",)`` to keep protective stops; ``None``
+                for every book of the category.
+            request_id: an id for the venue to repeat, where it does; made up if not given.
             timeout: seconds from now, covering every retry.
             via: ``"rest"``; ``"stream"``, on the account's websocket, which is opened if need be;
                 or ``"both"`` at once, where the first valid Ack wins and another REST attempt
@@ -211,7 +260,7 @@ class Client:
                 attempt is resolved.
 
         Raises:
-            ScopeError: the venue has no such scope; nothing was sent.
+            ScopeError: the venue has no such scope, or can't leave books out; nothing was sent.
             ConfigurationError: another argument can't be used; nothing was sent.
             VenueError: the venue said no; see its subclasses.
             NotSent: nothing reached the venue within the time.
@@ -222,48 +271,33 @@ class Client:
         self._check_via(account_category, via)
         if gate is not None:
             gate.shut()
-        job = self._job("cancel_all", account_category, symbol, deadline, gate=gate, via=via)
-        return await self._acknowledge(account_category, symbol, job, request_id)
-
-    def check_scope(self, account_category: str, symbol: str | None = None) -> None:
-        """Check that a scope could be cancelled; sends nothing.
-
-        Args:
-            account_category: the venue's word, such as ``"cash"``.
-            symbol: one symbol, ``None`` for all.
-
-        Raises:
-            ScopeError: the venue has no such scope.
-            ConfigurationError: the client is not entered.
-        """
-        self._entered_driver()
-        flow = self._venue.cancel_all(account_category, symbol, None)
-        try:
-            next(flow, None)
-        finally:
-            flow.close()
+        scope = scope_of(account_category, symbol, books)
+        operation = self._operation("cancel_all", scope, deadline, gate=gate, via=via)
+        return await self._told(self._acknowledge(operation, request_id), operation, "acknowledged")
 
     async def cancel_all_and_confirm(
         self,
         account_category: str,
         symbol: str | None = None,
         *,
+        books: Iterable[str] | None = None,
         timeout: float = 10.0,
-        settle: float = 0.25,
+        settle: float | None = None,
         gate: OrderGate | None = None,
     ) -> Confirmation:
         """Cancel every open order in the scope, again if need be, and prove that it is flat.
 
         The proof is two empty listings at least ``settle`` apart, with no order update in between
         that opens an order in the scope, and no order of the gate unresolved. It holds for orders
-        that the venue makes visible within ``settle``: choose it longer than it takes the venue to
-        acknowledge an order.
+        that the venue makes visible within ``settle``.
 
         Args:
             account_category: the venue's word, such as ``"cash"``.
             symbol: one symbol, ``None`` for all.
+            books: as for :meth:`cancel_all`; the proof is about these.
             timeout: seconds from now, for all of it.
-            settle: the time between the two listings, in seconds.
+            settle: the time between the two listings, in seconds; ``None`` for the venue's own, by
+                its documents. Choose it longer than it takes the venue to list an order.
             gate: is shut before anything is sent; its orders under way are waited for.
 
         Raises:
@@ -273,17 +307,66 @@ class Client:
             MassCancelError: the cancel was refused, as :meth:`cancel_all` raises it.
         """
         deadline = self._deadline(timeout)
-        settle = check_settle(settle, timeout)
+        check_settle(settle, timeout)
+        abilities = self._venue.abilities.get(account_category)
+        if settle is None and abilities is not None:
+            check_settle(abilities.settle, timeout)
         if gate is not None:
             gate.shut()
-        job = self._job("cancel_all_and_confirm", account_category, symbol, deadline, gate=gate)
-        return await self._confirm(account_category, symbol, job, settle)
+        scope = scope_of(account_category, symbol, books)
+        operation = self._operation("cancel_all_and_confirm", scope, deadline, gate=gate)
+        return await self._told(self._confirm(operation, settle), operation, "proven flat")
+
+    async def cancel(
+        self,
+        scope: Scope,
+        *,
+        deadline: float,
+        confirm: bool,
+        settle: float | None,
+        gate: OrderGate | None,
+        limiters: tuple[Limiter, Limiter],
+        place: Ticket,
+    ) -> Ack | Confirmation:
+        """Cancel as a part of a fan-out: as :class:`~masscancel.fanout.Cancellable` says."""
+        name = "cancel_all_and_confirm" if confirm else "cancel_all"
+        operation = self._operation(
+            name, scope, deadline, gate=gate, limiters=limiters, place=place
+        )
+        if confirm:
+            return await self._told(self._confirm(operation, settle), operation, "proven flat")
+        return await self._told(self._acknowledge(operation), operation, "acknowledged")
+
+    def check_scope(self, scope: Scope, *, proven_within: float | None = None) -> None:
+        """Check that a scope could be cancelled; sends nothing.
+
+        Args:
+            scope: what is to be cancelled.
+            proven_within: the time in which it is to be proven flat, in seconds, if it is.
+
+        Raises:
+            ScopeError: the venue has no such scope.
+            ConfigurationError: the client is not entered, or nothing can be proven in so short a
+                time: the two listings of the venue's proof lie further apart.
+        """
+        self._entered()
+        self._venue.check_scope(scope)
+        if proven_within is not None:
+            check_settle(self._venue.ability(scope.account_category).settle, proven_within)
+
+    def _check(self, operation: Operation) -> None:
+        try:
+            self.check_scope(operation.scope)
+        except MassCancelError as error:
+            operation.describe(error)
+            raise
 
     async def open_orders(
         self,
         account_category: str,
         symbol: str | None = None,
         *,
+        books: Iterable[str] | None = None,
         timeout: float = 5.0,
     ) -> list[OpenOrder]:
         """List the open orders in the scope, as the venue says them now.
@@ -291,16 +374,37 @@ class Client:
         Args:
             account_category: the venue's word, such as ``"cash"``.
             symbol: one symbol, ``None`` for all.
+            books: the books to list; ``None`` for every book of the category.
             timeout: seconds from now, covering every retry.
 
         Raises:
             MassCancelError: as :meth:`cancel_all` does; nothing is changed by a listing.
         """
         deadline = self._deadline(timeout)
-        lane = self._entered_driver().pool.lane
-        job = self._job("open_orders", account_category, symbol, deadline, lane)
-        job.urgent = False
-        return await self._list(account_category, symbol, job)
+        scope = scope_of(account_category, symbol, books)
+        operation = self._operation("open_orders", scope, deadline)
+        return await self._told(self._list(operation), operation, "listed")
+
+    async def can_cancel(self, account_category: str, *, timeout: float = 5.0) -> Permission:
+        """Ask the venue whether the key may cancel; nothing is cancelled to find it out.
+
+        A key that may only read lists open orders, and fails when it matters.
+
+        Args:
+            account_category: the venue's word, such as ``"cash"``.
+            timeout: seconds from now, covering every retry.
+
+        Returns:
+            ``"yes"`` or ``"no"``, as the venue says; ``"unknown"`` where it has no way of asking.
+
+        Raises:
+            MassCancelError: the venue could not be asked, as :meth:`open_orders` raises it.
+        """
+        deadline = self._deadline(timeout)
+        operation = self._operation("can_cancel", Scope(account_category), deadline)
+        self._check(operation)
+        flow = self._venue.permissions(account_category)
+        return await self._told(self._run(flow, operation), operation, "answered")
 
     async def set_switch(
         self,
@@ -309,6 +413,7 @@ class Client:
         *,
         timeout_ms: int,
         timeout: float = 5.0,
+        gate: OrderGate | None = None,
     ) -> int | None:
         """Arm the venue's own dead man's switch, or renew it; ``timeout_ms=0`` disarms it.
 
@@ -319,6 +424,7 @@ class Client:
             symbol: one symbol, ``None`` for all.
             timeout_ms: when it is to fire, in ms from when the venue receives this.
             timeout: seconds from now, covering every retry.
+            gate: learns of each attempt, which the venue may carry out late; is not shut.
 
         Returns:
             When it will fire, in the venue's time, ms since the epoch; ``None`` if it won't.
@@ -327,8 +433,11 @@ class Client:
             ScopeError: the venue has no switch that covers exactly this scope.
             MassCancelError: as :meth:`cancel_all` does.
         """
-        job = self._job("set_switch", account_category, symbol, self._deadline(timeout))
-        return await self._run(self._venue.switch(account_category, symbol, timeout_ms), job)
+        scope = Scope(account_category, symbol)
+        operation = self._operation("set_switch", scope, self._deadline(timeout), gate=gate)
+        self._check(operation)
+        flow = self._venue.switch(scope, timeout_ms)
+        return await self._told(self._run(flow, operation), operation, "set")
 
     def order_updates(self, account_category: str) -> AsyncIterator[OrderUpdate | Gap]:
         """Follow the order updates of a category, from now on.
@@ -348,99 +457,129 @@ class Client:
             ConfigurationError: the venue has no stream.
             AuthenticationError: from the iteration, if the login is refused.
         """
-        return self._entered_driver().streams.watch(account_category)
+        return self._entered().streams.watch(account_category)
 
-    async def _cancel_target(
-        self,
-        account_category: str,
-        symbol: str | None,
-        *,
-        deadline: float,
-        lane: Held,
-        settle: float | None,
-        gate: OrderGate | None,
-    ) -> Ack | Confirmation:
-        """What a fan-out does with one target: bounded by its own lane and the pool's."""
-        call = "cancel_all" if settle is None else "cancel_all_and_confirm"
-        lanes = lane, self._entered_driver().pool.lane
-        job = self._job(call, account_category, symbol, deadline, *lanes, gate=gate)
-        if settle is None:
-            return await self._acknowledge(account_category, symbol, job)
-        return await self._confirm(account_category, symbol, job, settle)
+    async def _told(self, work: Coroutine[Any, Any, T], operation: Operation, outcome: str) -> T:
+        """Do the work of a public call, and publish its beginning and its end."""
+        events = self._pool.events
+        if not events.active:
+            return await work
+        loop = asyncio.get_running_loop()
+        operation.started(events, loop.time())
+        try:
+            value = await work
+        except MassCancelError as error:
+            operation.finished(str(error), loop.time(), error)
+            raise
+        operation.finished(outcome, loop.time())
+        return value
 
-    async def _confirm(
-        self, account_category: str, symbol: str | None, job: Job, settle: float
-    ) -> Confirmation:
+    async def _confirm(self, operation: Operation, settle: float | None) -> Confirmation:
+        self._check(operation)
+        category = operation.scope.account_category
+        abilities = self._venue.ability(category)
         prover = Prover(
-            job,
-            settle=settle,
-            sweep=partial(self._acknowledge, account_category, symbol),
-            list_orders=partial(self._list, account_category, symbol),
-            find_states=partial(self._find_states, account_category),
-            watch=self._entered_driver().streams.trusted(account_category),
-            symbol=symbol,
+            operation,
+            settle=abilities.settle if settle is None else settle,
+            policy=self._proof,
+            books=self._books(operation.scope),
+            sweep=self._acknowledge,
+            list_orders=self._list,
+            find_states=partial(self._find_states, category),
+            watch=self._entered().streams.trusted(category),
         )
         return await prover.prove()
 
     async def _find_states(
-        self, account_category: str, orders: Sequence[OpenOrder | OrderUpdate], job: Job
+        self, account_category: str, orders: Sequence[OpenOrder | OrderUpdate], operation: Operation
     ) -> Mapping[str, OrderState]:
-        return await self._run(self._venue.order_states(account_category, orders), job)
+        return await self._run(self._venue.order_states(account_category, orders), operation)
 
-    async def _list(self, account_category: str, symbol: str | None, job: Job) -> list[OpenOrder]:
-        return await self._run(self._venue.open_orders(account_category, symbol), job)
+    async def _list(self, operation: Operation) -> list[OpenOrder]:
+        self._check(operation)
+        return await self._run(self._venue.open_orders(operation.scope), operation)
 
-    async def _acknowledge(
-        self,
-        account_category: str,
-        symbol: str | None,
-        job: Job,
-        request_id: str | None = None,
-    ) -> Ack:
+    async def _acknowledge(self, operation: Operation, request_id: str | None = None) -> Ack:
         if request_id is None:
             request_id = f"{getrandbits(128):032x}"  # it has to be unique, not secret
-        flow = self._venue.cancel_all(account_category, symbol, request_id)
-        ack = await self._entered_driver().run(flow, job)
-        return replace(ack, attempts=job.attempts())
+        scope = operation.scope
+        self._check(operation)
+        flow = self._venue.cancel_all(scope, request_id)
+        ack = await self._entered().run(flow, operation)
+        books, left_out = self._books(scope)
+        return replace(ack, attempts=operation.attempts(), books=books, left_out=left_out)
 
-    async def _run(self, flow: Flow[T], job: Job) -> T:
-        return await self._entered_driver().run(flow, job)
+    def _books(self, scope: Scope) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The books that a scope covers, and those of its category that it leaves out."""
+        books = self._venue.ability(scope.account_category).books
+        if scope.books is None:
+            return books, ()
+        return scope.books, tuple(book for book in books if book not in scope.books)
 
-    def _new_driver(self) -> Driver:
+    async def _run(self, flow: Flow[T], operation: Operation) -> T:
+        return await self._entered().run(flow, operation)
+
+    def _new_executor(self) -> Executor:
         streams = Streams(self._credentials, self._venue, self._pool)
-        return Driver(self._credentials, self._venue, self._pool, streams, self._policy)
+        settings = self._policy, self._rates
+        return Executor(self._credentials, self._venue, self._pool, streams, *settings)
 
-    def _entered_driver(self) -> Driver:
-        if not self._entered or self._driver is None:
+    def _entered(self) -> Executor:
+        if self._executor is None:
             raise ConfigurationError(f"enter {self!r} first: async with Client(...) as client")
-        return self._driver
+        return self._executor
 
-    def _job(
-        self,
-        call: str,
-        account_category: object,
-        symbol: object,
-        deadline: float,
-        *lanes: Lane | Held,
-        gate: OrderGate | None = None,
-        via: Via = "rest",
-    ) -> Job:
-        words = (call, account_category, symbol, self._venue.name, self.label)
-        return Job(words, deadline, Lanes(*lanes) if lanes else None, gate, via)
+    def _operation(self, name: str, scope: Scope, deadline: float, **options: Any) -> Operation:
+        return Operation(name, scope, self._venue.name, self.account, deadline, **options)
 
     def _check_via(self, account_category: str, via: Via) -> None:
         if via not in _VIAS:
             raise ConfigurationError(f"via must be one of {_VIAS}, not {via!r}")
-        ability = None if via == "rest" else self._venue.abilities.get(account_category)
-        if ability is not None and not ability.stream:  # of no such category, its flow tells
+        abilities = None if via == "rest" else self._venue.abilities.get(account_category)
+        if abilities is not None and not abilities.stream:  # an unknown category is found out later
             raise ConfigurationError(f"{self._venue.name} has no stream to cancel on: via='rest'")
 
     def _deadline(self, timeout: float) -> float:
-        return self._time() + check_timeout(timeout)
+        return self._loop().time() + check_timeout(timeout)
+
+    def _loop(self) -> asyncio.AbstractEventLoop:
+        """The client's event loop, if that is the one that runs.
+
+        Raises:
+            ConfigurationError: the client is not entered, was in another event loop, or before this
+                process was forked.
+        """
+        self._entered()
+        check_not_forked(self._entered_at, self)
+        try:
+            running = asyncio.get_running_loop()
+        except RuntimeError:
+            running = None
+        if running is not self._pool.loop:
+            raise ConfigurationError(
+                f"{self!r} was entered in another event loop: call it there, such as with "
+                "asyncio.run_coroutine_threadsafe"
+            )
+        return self._pool.loop
 
 
-def _time() -> float:
-    return asyncio.get_running_loop().time()
+def scope_of(
+    account_category: str, symbol: str | None, books: Iterable[str] | None = None
+) -> Scope:
+    """The scope that a caller names.
+
+    Raises:
+        ConfigurationError: the books are a string, which has several letters and is no book.
+    """
+    if isinstance(books, str):
+        raise ConfigurationError(f'books are several: write ("{books}",)')
+    return Scope(account_category, symbol, None if books is None else tuple(books))
+
+
+def _check_kind(name: str, value: object, kind: Any, expected: str) -> None:
+    if not isinstance(value, kind):
+        shown = f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
+        raise ConfigurationError(f"{name} can't be {shown}: give {expected}")
 
 
 def check_timeout(timeout: object) -> float:
@@ -456,16 +595,17 @@ def check_timeout(timeout: object) -> float:
     return float(timeout)
 
 
-def check_settle(settle: object, timeout: float) -> float:
-    """Check the time between two listings, in seconds.
+def check_settle(settle: object, timeout: float) -> None:
+    """Check the time between two listings, in seconds; ``None`` is the venue's own.
 
     Raises:
         ConfigurationError: it is not a number, negative, or leaves no time for the proof.
     """
+    if settle is None:
+        return
     if isinstance(settle, bool) or not isinstance(settle, int | float) or not settle >= 0:
         raise ConfigurationError(f"settle must be a number of seconds, not {settle!r}")
     if settle >= timeout:
         raise ConfigurationError(
             f"with settle={settle} nothing can be proven within timeout={timeout}"
         )
-    return float(settle)

@@ -28,12 +28,10 @@ since it says what there is to mend; ``may_have_executed`` still counts the othe
 """
 
 from collections import Counter
-from typing import TYPE_CHECKING, Final
+from collections.abc import Iterable
+from typing import Any, ClassVar, Final
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from masscancel.models import Attempt, OpenOrder
+from masscancel.models import Attempt, OpenOrder
 
 __all__ = [
     "AuthenticationError",
@@ -69,26 +67,52 @@ class MassCancelError(Exception):
             last one saw; false where nothing reached the venue or the venue refused.
         message: what went wrong, without the context, the attempts and the advice.
         context: whose call it was and what it asked for, such as ``cancel_all cash BTC/USDT``.
+        retry_after: how long the venue asks to wait, in seconds; ``None`` if it did not say.
     """
 
     #: What to do about it, for people.
     advice: str = ""
+    #: Whether asking again may help.
+    worth_retrying: ClassVar[bool] = False
+    #: Whether the request may have been carried out, where nobody knows better.
+    venue_may_have_acted: ClassVar[bool] = False
+    #: Whether the connection it happened on, and others like it, may be broken.
+    connection_suspect: ClassVar[bool] = False
 
-    def __init__(self, message: str, *, may_have_executed: bool = False) -> None:
+    retry_after: float | None = None
+    #: Whether ``retry_after`` binds the key alone, and not everybody at the origin.
+    of_key: bool = False
+
+    def __init__(self, message: str, *, may_have_executed: bool | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.attempts: tuple[Attempt, ...] = ()
+        if may_have_executed is None:
+            may_have_executed = self.venue_may_have_acted
         self.may_have_executed = may_have_executed
         self.context = ""
 
-    def describe(self, attempts: "Iterable[Attempt]", *, context: str) -> None:
+    def to_dict(self) -> dict[str, Any]:
+        """The error as plain data for JSON; nothing in it is secret."""
+        return {
+            "type": type(self).__name__,
+            "text": str(self),
+            "summary": self.summary,
+            "context": self.context,
+            "advice": self.advice,
+            "may_have_executed": self.may_have_executed,
+            "retry_after": self.retry_after,
+            "attempts": [attempt.to_dict() for attempt in self.attempts],
+        }
+
+    def describe(self, attempts: Iterable[Attempt], *, context: str) -> None:
         """Say whose error this is and what had been tried. Called once, by the client."""
         self.attempts = tuple(attempts)
         self.context = context
         self.may_have_executed = any(a.acts and a.fate in _UNRESOLVED for a in self.attempts)
 
     def __str__(self) -> str:
-        what = self._what()
+        what = self.summary
         parts = [f"{self.context}: {what}" if self.context else what]
         if self.attempts:
             fates = Counter(attempt.fate for attempt in self.attempts)
@@ -102,7 +126,8 @@ class MassCancelError(Exception):
             parts.append(self.advice)
         return one_line("; ".join(parts))
 
-    def _what(self) -> str:
+    @property
+    def summary(self) -> str:
         """What went wrong, in a few words."""
         return str(self.args[0])
 
@@ -136,7 +161,6 @@ class VenueError(MassCancelError):
         reason: the venue's short word for it, such as ``AUTHENTICATION_FAILED``; may be empty.
         message: the venue's sentence for people; may be empty.
         http_status: the status of the HTTP reply, ``None`` on a stream.
-        retry_after: how long the venue asks to wait, in seconds; ``None`` if it did not say.
     """
 
     def __init__(  # one place for what every venue can say
@@ -147,7 +171,7 @@ class VenueError(MassCancelError):
         http_status: int | None = None,
         *,
         retry_after: float | None = None,
-        may_have_executed: bool = False,
+        may_have_executed: bool | None = None,
     ) -> None:
         super().__init__(message or reason or "refused", may_have_executed=may_have_executed)
         self.code = code
@@ -156,7 +180,13 @@ class VenueError(MassCancelError):
         self.http_status = http_status
         self.retry_after = retry_after
 
-    def _what(self) -> str:
+    def to_dict(self) -> dict[str, Any]:
+        """The error as plain data for JSON; nothing in it is secret."""
+        more = {"code": self.code, "reason": self.reason, "http_status": self.http_status}
+        return {**super().to_dict(), **more}
+
+    @property
+    def summary(self) -> str:
         """What the venue said. It is shortened here, after the secrets have been taken out."""
         parts = (self.code, self.reason)
         said = " ".join(short(str(part)) for part in parts if part not in (None, ""))
@@ -184,6 +214,7 @@ class PermissionDenied(VenueError):
 class RateLimited(VenueError):
     """Too many requests. Retried within the deadline, as ``retry_after`` (seconds) allows."""
 
+    worth_retrying = True
     advice = "wait before asking again"
 
 
@@ -198,6 +229,7 @@ class StampRefused(InvalidRequest):
         date_ms: its time when it refused, to the second, ms since the epoch; ``None`` if unknown.
     """
 
+    worth_retrying = True
     date_ms: int | None = None
 
     advice = "check the clock of this machine, and that nothing else uses the key's nonces"
@@ -206,28 +238,15 @@ class StampRefused(InvalidRequest):
 class VenueUnavailable(VenueError):
     """The venue failed while it answered (HTTP 5xx, a system error): the outcome is unknown."""
 
-    def __init__(  # the same as its base, but for what is known
-        self,
-        code: int | str | None = None,
-        reason: str = "",
-        message: str = "",
-        http_status: int | None = None,
-        *,
-        retry_after: float | None = None,
-        may_have_executed: bool = True,
-    ) -> None:
-        super().__init__(
-            code,
-            reason,
-            message,
-            http_status,
-            retry_after=retry_after,
-            may_have_executed=may_have_executed,
-        )
+    worth_retrying = True
+    venue_may_have_acted = True
 
 
 class TransportError(MassCancelError):
     """The network failed."""
+
+    worth_retrying = True
+    connection_suspect = True
 
 
 class NotSent(TransportError):
@@ -240,15 +259,15 @@ class NotSent(TransportError):
 class OutcomeUnknown(TransportError):
     """It may have reached the venue, and no answer came back: neither success nor failure."""
 
-    def __init__(self, message: str, *, may_have_executed: bool = True) -> None:
-        super().__init__(message, may_have_executed=may_have_executed)
+    venue_may_have_acted = True
 
 
 class ProtocolError(MassCancelError):
     """An answer came back that can't be understood, so the outcome is unknown."""
 
-    def __init__(self, message: str, *, may_have_executed: bool = True) -> None:
-        super().__init__(message, may_have_executed=may_have_executed)
+    worth_retrying = True
+    venue_may_have_acted = True
+    connection_suspect = True
 
 
 class DeadlineExceeded(MassCancelError, TimeoutError):
@@ -272,9 +291,13 @@ class NotFlat(MassCancelError):
 
     advice = "these orders are live: cancel them by other means"
 
-    def __init__(self, message: str, *, residual: "Iterable[OpenOrder]" = ()) -> None:
+    def __init__(self, message: str, *, residual: Iterable[OpenOrder] = ()) -> None:
         super().__init__(message)
         self.residual = tuple(residual)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The error as plain data for JSON; nothing in it is secret."""
+        return {**super().to_dict(), "residual": [order.to_dict() for order in self.residual]}
 
 
 class Unproven(MassCancelError):

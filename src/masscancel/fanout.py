@@ -1,52 +1,245 @@
 """Many targets at once, one outcome each."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
+import logging
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager
 from contextvars import copy_context
 from functools import partial
-from typing import Any, Final
+from itertools import product
+from types import TracebackType
+from typing import Any, Protocol, Self, runtime_checkable
 
+import msgspec
+
+from masscancel.calls import Scope
 from masscancel.client import check_settle, check_timeout
+from masscancel.engine.gate import OrderGate
+from masscancel.engine.operation import TOO_LATE
 from masscancel.errors import (
     ConfigurationError,
     DeadlineExceeded,
     MassCancelError,
     OutcomeUnknown,
 )
-from masscancel.gate import OrderGate
-from masscancel.job import TOO_LATE, Job
-from masscancel.lanes import Held, Lane
-from masscancel.models import Ack, Confirmation, FanOutReport, Outcome, Target
+from masscancel.models import Ack, Confirmation
+from masscancel.transport.limiter import Limiter, Ticket
 
-__all__ = ["cancel_as_completed", "cancel_many"]
+__all__ = [
+    "Cancellable",
+    "FanOutReport",
+    "Outcome",
+    "Target",
+    "cancel_as_completed",
+    "cancel_many",
+]
+
+log = logging.getLogger("masscancel")
 
 
-#: The time between the two listings of a proof, if nothing else is said; in seconds.
-SETTLE: Final = 0.25
+@runtime_checkable
+class Cancellable(Protocol):
+    """What a target needs of a client. A :class:`~masscancel.Client` has it; so may anything."""
+
+    @property
+    def account(self) -> str:
+        """How the account is told apart from others."""
+
+    def origin(self, account_category: str) -> str:
+        """What its requests share with those of others: targets of one origin wait in turn."""
+
+    def check_scope(self, scope: Scope, *, proven_within: float | None = None) -> None:
+        """Check that a scope could be cancelled; sends nothing.
+
+        Args:
+            scope: what is to be cancelled.
+            proven_within: the time in which it is to be proven flat, in seconds, if it is.
+
+        Raises:
+            ScopeError: there is no such scope.
+            ConfigurationError: the client is not ready to be used, or the time is too short.
+        """
+
+    def warm(self, account_category: str) -> None:
+        """Have ready from now on what a cancel will need, such as open connections."""
+
+    def before_close(
+        self, holder: object, finish: Callable[[], Coroutine[Any, Any, None]] | None
+    ) -> None:
+        """Have something done before the client closes; ``None`` when it is done already."""
+
+    async def cancel(
+        self,
+        scope: Scope,
+        *,
+        deadline: float,
+        confirm: bool,
+        settle: float | None,
+        gate: OrderGate | None,
+        limiters: tuple[Limiter, Limiter],
+        place: Ticket,
+    ) -> Ack | Confirmation:
+        """Cancel every open order in a scope.
+
+        Args:
+            scope: what to cancel.
+            deadline: when the time is up, in the event loop's time.
+            confirm: whether to prove the scope flat.
+            settle: the time between the two listings of the proof, ``None`` for the venue's own.
+            gate: learns of each attempt.
+            limiters: where requests that cancel, and others, wait for a place.
+            place: the place of the first request, which is held already; to be released when that
+                request has been answered, or has not been for long.
+
+        Raises:
+            MassCancelError: it could not be done, or not for certain.
+        """
+
+
+class Target(msgspec.Struct, frozen=True):
+    """One client and one scope: what a fan-out cancels.
+
+    Attributes:
+        client: an entered :class:`~masscancel.Client`, or anything else that is cancellable.
+        account_category: such as ``"cash"``.
+        symbol: one symbol, or ``None`` for all.
+        books: the books to cancel, such as ``("ordinary",)``; ``None`` for every book.
+    """
+
+    client: Cancellable
+    account_category: str
+    symbol: str | None = None
+    books: tuple[str, ...] | None = None
+
+    @classmethod
+    def product(
+        cls,
+        clients: Iterable[Cancellable],
+        account_categories: Iterable[str],
+        symbols: Iterable[str | None] = (None,),
+    ) -> list[Self]:
+        """Every client with every category with every symbol, in that order.
+
+        >>> Target.product(clients, ["spot", "usdm"], ["BTCUSDT", "ETHUSDT"])
+        """
+        return [cls(*each) for each in product(clients, account_categories, symbols)]
+
+    @property
+    def scope(self) -> Scope:
+        """What is to be cancelled there."""
+        return Scope(self.account_category, self.symbol, self.books)
+
+    def __str__(self) -> str:
+        return f"{self.scope} [{self.client.account}]"
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of one target.
+
+    Attributes:
+        target: the target.
+        ack: the venue's acknowledgement, the last one if there were several sweeps.
+        confirmation: the proof, where one was asked for and reached.
+        error: why not, otherwise.
+        elapsed: from the fan-out's call to this outcome, in seconds.
+    """
+
+    target: Target
+    ack: Ack | None = None
+    confirmation: Confirmation | None = None
+    error: MassCancelError | None = None
+    elapsed: float = 0.0
+
+    @property
+    def ok(self) -> bool:
+        """Whether it was acknowledged, or confirmed where that was asked for."""
+        return self.error is None and (self.ack is not None or self.confirmation is not None)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The outcome as plain data for JSON; nothing in it is secret."""
+        return {
+            "account": self.target.client.account,
+            "account_category": self.target.account_category,
+            "symbol": self.target.symbol,
+            "books": self.target.books,
+            "ok": self.ok,
+            "ack": None if self.ack is None else self.ack.to_dict(),
+            "confirmation": None if self.confirmation is None else self.confirmation.to_dict(),
+            "error": None if self.error is None else self.error.to_dict(),
+            "elapsed": self.elapsed,
+        }
+
+
+class FanOutReport(msgspec.Struct, frozen=True):
+    """The outcomes of a fan-out, in the order of its targets.
+
+    Attributes:
+        outcomes: one per target.
+        elapsed: the whole fan-out, in seconds.
+    """
+
+    outcomes: tuple[Outcome, ...]
+    elapsed: float
+
+    @property
+    def succeeded(self) -> tuple[Outcome, ...]:
+        """The outcomes without an error."""
+        return tuple(outcome for outcome in self.outcomes if outcome.ok)
+
+    @property
+    def failed(self) -> tuple[Outcome, ...]:
+        """The outcomes with an error."""
+        return tuple(outcome for outcome in self.outcomes if not outcome.ok)
+
+    @property
+    def all_ok(self) -> bool:
+        """Whether no target failed; true of an empty fan-out."""
+        return all(outcome.ok for outcome in self.outcomes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as plain data for JSON; nothing in it is secret."""
+        return {
+            "all_ok": self.all_ok,
+            "elapsed": self.elapsed,
+            "outcomes": [outcome.to_dict() for outcome in self.outcomes],
+        }
+
+    def raise_for_failures(self) -> None:
+        """Raise the errors of the targets that failed, if any.
+
+        Raises:
+            ExceptionGroup: holds each :class:`~masscancel.MassCancelError`, in the targets' order.
+        """
+        errors = [outcome.error for outcome in self.outcomes if outcome.error is not None]
+        if errors:
+            raise ExceptionGroup(f"{len(errors)} of {len(self.outcomes)} targets failed", errors)
 
 
 async def cancel_many(
-    targets: Iterable[Target],
+    targets: Target | Iterable[Target],
     *,
     concurrency: int = 64,
     timeout: float = 10.0,
     confirm: bool = False,
-    settle: float = SETTLE,
+    settle: float | None = None,
     gate: OrderGate | None = None,
     on_outcome: Callable[[Outcome], object] | None = None,
 ) -> FanOutReport:
     """Cancel every target at once; report what became of each.
 
     No target disturbs another: one that hangs, is refused or fails has its own outcome, and the
-    others go on. A target that could not be started in time fails with ``DeadlineExceeded``.
+    others go on. A target that could not be started in time fails with ``DeadlineExceeded``. Each
+    failure is logged at ERROR, too: a report may be dropped unread.
 
     Args:
-        targets: which clients and scopes; :meth:`Target.product` makes many in one line.
-        concurrency: how many requests of this fan-out may be in flight.
+        targets: a target, or many; :meth:`Target.product` makes many in one line.
+        concurrency: how many requests of this fan-out may wait for an answer from one origin. One
+            that has not been answered within the client's patience counts no longer.
         timeout: seconds from now, for all of them together.
         confirm: whether to prove each target flat, as ``cancel_all_and_confirm`` does.
-        settle: the time between the two listings of such a proof, in seconds.
+        settle: the time between the two listings of such a proof, in seconds; ``None`` for each
+            venue's own.
         gate: is shut before anything is sent, and stays so until every attempt is resolved.
         on_outcome: a plain function that is called with each outcome as it ends. What it raises
             first reaches you when every target has its outcome.
@@ -77,24 +270,17 @@ async def cancel_many(
     return FanOutReport(tuple(outcomes[index] for index in sorted(outcomes)), fan_out.elapsed())
 
 
-@asynccontextmanager
-async def cancel_as_completed(
-    targets: Iterable[Target],
-    *,
-    concurrency: int = 64,
-    timeout: float = 10.0,
-    confirm: bool = False,
-    settle: float = SETTLE,
-    gate: OrderGate | None = None,
-) -> AsyncIterator[AsyncIterator[Outcome]]:
+class cancel_as_completed:  # noqa: N801  # reads as what it does: async for ... in
     """Cancel every target at once; hand each outcome over as it ends.
 
-    An async context manager around an async iterator. Leaving it early ends what is under way.
+    An async iterator, or an async context manager around one. Leaving it early ends what is under
+    way: within ``async with`` at once; a bare ``async for`` that is broken off ends it when the
+    iterator is dropped.
 
     Args:
         targets: as for :func:`cancel_many`.
         concurrency: as for :func:`cancel_many`.
-        timeout: as for :func:`cancel_many`.
+        timeout: as for :func:`cancel_many`; it counts from when the iteration begins.
         confirm: as for :func:`cancel_many`.
         settle: as for :func:`cancel_many`.
         gate: as for :func:`cancel_many`.
@@ -103,33 +289,78 @@ async def cancel_as_completed(
         ConfigurationError: an argument can't be used; nothing was sent.
 
     Example:
-        >>> async with cancel_as_completed(targets) as outcomes:
-        ...     async for outcome in outcomes:
-        ...         print(outcome.target, outcome.ok)
+        >>> async for outcome in cancel_as_completed(targets):
+        ...     print(outcome.target, outcome.ok)
     """
-    ended: asyncio.Queue[Outcome] = asyncio.Queue()
 
-    def note(_: int, outcome: Outcome) -> None:
-        ended.put_nowait(outcome)
+    def __init__(
+        self,
+        targets: Target | Iterable[Target],
+        *,
+        concurrency: int = 64,
+        timeout: float = 10.0,
+        confirm: bool = False,
+        settle: float | None = None,
+        gate: OrderGate | None = None,
+    ) -> None:
+        self._ended: deque[Outcome] = deque()
+        self._news = asyncio.Event()
+        options = concurrency, timeout, confirm, settle, gate, self._note
+        self._fan_out = _FanOut(targets, *options)
+        self._running = self._fan_out.running()
+        self._iterator: AsyncIterator[Outcome] | None = None
 
-    fan_out = _FanOut(targets, concurrency, timeout, confirm, settle, gate, note)
-    async with fan_out.running():
-        yield fan_out.as_they_end(ended)
+    def _note(self, _: int, outcome: Outcome) -> None:
+        self._ended.append(outcome)
+        self._news.set()
+
+    async def __aenter__(self) -> AsyncIterator[Outcome]:
+        await self._running.__aenter__()
+        return self._outcomes()
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._running.__aexit__(None, None, None)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Outcome:
+        if self._iterator is None:
+            self._iterator = self._run_and_hand_over()
+        return await anext(self._iterator)
+
+    async def _run_and_hand_over(self) -> AsyncIterator[Outcome]:
+        async with self as outcomes:
+            async for outcome in outcomes:
+                yield outcome
+
+    async def _outcomes(self) -> AsyncIterator[Outcome]:
+        for _ in range(self._fan_out.size):
+            while not self._ended:
+                self._news.clear()
+                await self._news.wait()
+            yield self._ended.popleft()
 
 
 class _FanOut:
     """The targets, a task each, which starts when there is a place for its first request.
 
-    So those that wait cost nothing. None waits for the second request of another.
+    So those that wait cost nothing. None waits for the second request of another, and none for a
+    place of another origin.
     """
 
     def __init__(
         self,
-        targets: Iterable[Target],
+        targets: Target | Iterable[Target],
         concurrency: int,
         timeout: float,
         confirm: bool,
-        settle: float,
+        settle: float | None,
         gate: OrderGate | None,
         note: Callable[[int, Outcome], None],
     ) -> None:
@@ -138,20 +369,25 @@ class _FanOut:
         self._deadline = self._began_at + check_timeout(timeout)
         if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
             raise ConfigurationError(f"concurrency must be a positive integer, not {concurrency!r}")
-        self._settle = check_settle(settle, timeout) if confirm else None
-        self._targets = list(targets)
-        for target in self._targets:
-            if not isinstance(target, Target):
-                raise ConfigurationError(f"targets must be of Target, not {type(target).__name__}")
+        if confirm:
+            check_settle(settle, timeout)
+        self._targets = list_targets(targets)
+        self._concurrency = concurrency
+        self._confirm = confirm
+        self._settle = settle
         self._gate = gate
-        self._lane = Lane(concurrency, self._start_next)
         self._context = copy_context()
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._waiting = enumerate(self._targets)
         self._note = note
         self._left = len(self._targets)
+        self._queues: dict[str, _Queue] = {}
         #: Set when every target has its outcome.
         self.ended = asyncio.Event()
+
+    @property
+    def size(self) -> int:
+        """How many targets there are."""
+        return len(self._targets)
 
     def elapsed(self) -> float:
         """Seconds since the call."""
@@ -160,69 +396,83 @@ class _FanOut:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Start every target in turn; on the way out, end those that are still under way."""
+        self._began_at = self._loop.time()
         if self._gate is not None:
             self._gate.shut()
         timer = self._loop.call_at(self._deadline, self._give_up)
-        self._lane.offer()
-        if not self._targets:
+        self._sort_by_origin()
+        filling = [queue.limiters[0] for queue in self._queues.values()]
+        while filling:  # in turn, so that no origin waits for the first requests of another
+            filling = [limiter for limiter in filling if limiter.start_one()]
+        if not self._left:
             self.ended.set()
         try:
             yield
         finally:
             timer.cancel()
-            self._waiting, self._note = enumerate(()), _ignore
+            self._note = _ignore
+            for queue in self._queues.values():
+                queue.waiting.clear()
             unfinished = [*self._tasks]
             for task in unfinished:
                 task.cancel()
             if unfinished:
                 await asyncio.wait(unfinished)
 
-    def _start_next(self) -> bool:
-        """Start the next target, for which a place is held; whether there is one left."""
-        following = next(self._waiting, None)
-        if following is None:
-            return False
-        index, target = following
-        lane = Held(self._lane)
-        task = self._loop.create_task(self._cancel(target, lane), context=self._context.copy())
-        task.add_done_callback(partial(self._done, index, target, lane), context=self._context)
+    def _sort_by_origin(self) -> None:
+        for index, target in enumerate(self._targets):
+            try:
+                origin = target.client.origin(target.account_category)
+            except MassCancelError as error:  # no such category
+                self._end(index, target, error)
+                continue
+            except Exception as problem:  # noqa: BLE001  # whatever it is, the others go on
+                self._end(index, target, _wrapped(problem))
+                continue
+            queue = self._queues.get(origin)
+            if queue is None:
+                queue = self._queues[origin] = _Queue(self._concurrency, self._start)
+            queue.waiting.append((index, target))
+
+    def _start(self, queue: "_Queue", index: int, target: Target) -> None:
+        """Start a target, for which a place is held."""
+        place = queue.limiters[0].held()
+        work = self._cancel(target, queue, place)
+        task = self._loop.create_task(work, context=self._context.copy())
+        task.add_done_callback(partial(self._done, index, target, place), context=self._context)
         self._tasks.add(task)
-        return True
 
     def _give_up(self) -> None:
-        """It is too late for those that have not been started."""
-        call = "cancel_all" if self._settle is None else "cancel_all_and_confirm"
-        for index, target in self._waiting:
-            client, error = target.client, DeadlineExceeded(TOO_LATE)
-            words = call, target.account_category, target.symbol, client.venue.name, client.label
-            Job(words, self._deadline).describe(error)
-            self._end(index, target, error)
+        """Give up those that have not been started: it is too late."""
+        for queue in self._queues.values():
+            while queue.waiting:
+                index, target = queue.waiting.popleft()
+                error = DeadlineExceeded(TOO_LATE)
+                name = "cancel_all_and_confirm" if self._confirm else "cancel_all"
+                error.describe((), context=f"{name} {target}")
+                self._end(index, target, error)
 
-    async def as_they_end(self, outcomes: asyncio.Queue[Outcome]) -> AsyncIterator[Outcome]:
-        """So many outcomes as there are targets."""
-        for _ in self._targets:
-            yield await outcomes.get()
-
-    async def _cancel(self, target: Target, lane: Held) -> Ack | Confirmation | MassCancelError:
+    async def _cancel(
+        self, target: Target, queue: "_Queue", place: Ticket
+    ) -> Ack | Confirmation | MassCancelError:
         try:
-            return await target.client._cancel_target(  # noqa: SLF001  # a friend
-                target.account_category,
-                target.symbol,
+            return await target.client.cancel(
+                target.scope,
                 deadline=self._deadline,
-                lane=lane,
+                confirm=self._confirm,
                 settle=self._settle,
                 gate=self._gate,
+                limiters=queue.limiters,
+                place=place,
             )
         except MassCancelError as problem:
             return problem
         except Exception as problem:  # noqa: BLE001  # whatever it is, the others go on
-            error = MassCancelError(f"{type(problem).__name__}: {problem}", may_have_executed=True)
-            error.__cause__ = problem
-            return error
+            return _wrapped(problem)
 
-    def _done(self, index: int, target: Target, lane: Held, task: asyncio.Task[Any]) -> None:
+    def _done(self, index: int, target: Target, place: Ticket, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
-        lane.forfeit()
+        place.release()
         if task.cancelled():  # this target alone, or the whole
             self._end(index, target, OutcomeUnknown("the task of this target was cancelled"))
         else:
@@ -232,17 +482,67 @@ class _FanOut:
         self, index: int, target: Target, result: Ack | Confirmation | MassCancelError
     ) -> None:
         acks = result.acks if isinstance(result, Confirmation) else (result,)
+        error = result if isinstance(result, MassCancelError) else None
         outcome = Outcome(
             target=target,
             ack=acks[-1] if acks and isinstance(acks[-1], Ack) else None,
             confirmation=result if isinstance(result, Confirmation) else None,
-            error=result if isinstance(result, MassCancelError) else None,
+            error=error,
             elapsed=self.elapsed(),
         )
+        if error is not None and self._note is not _ignore:
+            log.error("%s: not cancelled for certain: %s", target, error)
         self._note(index, outcome)
         self._left -= 1
         if not self._left:
             self.ended.set()
+
+
+class _Queue:
+    """The targets of one origin that have not been started, and who may send there when."""
+
+    __slots__ = ("_start", "limiters", "waiting")
+
+    def __init__(self, concurrency: int, start: "Callable[[_Queue, int, Target], None]") -> None:
+        self._start = start
+        self.waiting: deque[tuple[int, Target]] = deque()
+        #: For requests that cancel, and for others.
+        self.limiters = Limiter(concurrency, self._start_next), Limiter(concurrency)
+
+    def _start_next(self) -> bool:
+        if not self.waiting:
+            return False
+        self._start(self, *self.waiting.popleft())
+        return True
+
+
+def list_targets(targets: Target | Iterable[Target]) -> list[Target]:
+    """One target or many, as a list.
+
+    Raises:
+        ConfigurationError: something else is among them.
+    """
+    found: list[Any] = [targets]
+    if not isinstance(targets, Target):
+        if not isinstance(targets, Iterable):
+            raise ConfigurationError(f"targets must be of Target, not {type(targets).__name__}")
+        found = [*targets]
+    for target in found:
+        if not isinstance(target, Target):
+            raise ConfigurationError(f"targets must be of Target, not {type(target).__name__}")
+    for client in {type(target.client): target.client for target in found}.values():
+        if not isinstance(client, Cancellable):
+            raise ConfigurationError(
+                f"the client of a target can't be {type(client).__name__}: give a Client"
+            )
+    return found
+
+
+def _wrapped(problem: Exception) -> MassCancelError:
+    """What is known after a failure that is none of ours."""
+    error = MassCancelError(f"{type(problem).__name__}: {problem}", may_have_executed=True)
+    error.__cause__ = problem
+    return error
 
 
 def _ignore(_: int, __: Outcome) -> None:

@@ -1,24 +1,17 @@
 """The values that callers get: immutable, comparable, and honest about what is not known."""
 
-from collections.abc import Iterable, Sequence
 from decimal import Decimal
-from itertools import product
-from typing import Any, Literal, Protocol, Self
+from typing import Any, Literal
 
 import msgspec
-
-from masscancel.errors import MassCancelError
 
 __all__ = [
     "Ack",
     "Attempt",
     "Confirmation",
-    "FanOutReport",
     "Gap",
     "OpenOrder",
     "OrderUpdate",
-    "Outcome",
-    "Target",
 ]
 
 # ``gc=False`` where nothing that a value holds can lead back to it: ten thousand open orders are
@@ -28,9 +21,29 @@ Fate = Literal["answered", "refused", "not sent", "unknown", "open"]
 Path = Literal["rest", "stream"]
 Via = Literal["rest", "stream", "both"]
 OrderState = Literal["open", "filled", "cancelled", "rejected"]
+#: Whether a key may do something; ``"unknown"`` where the venue has no way of asking.
+Permission = Literal["yes", "no", "unknown"]
 
 
-class Attempt(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class _Value(msgspec.Struct, frozen=True, gc=False):
+    """A value that can be written as JSON."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The value as plain data for JSON: decimals and bytes as text; nothing in it is secret."""
+        plain: dict[str, Any] = _plain(msgspec.to_builtins(self, builtin_types=(bytes,)))
+        return plain
+
+
+def _plain(value: Any) -> Any:
+    """Data for JSON, in which a reply's bytes are text."""
+    if isinstance(value, dict):
+        return {name: _plain(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    return value.decode(errors="replace") if isinstance(value, bytes) else value
+
+
+class Attempt(_Value, frozen=True, kw_only=True, gc=False):
     """One writing of a call to the wire, and its fate.
 
     Attributes:
@@ -42,6 +55,8 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         expires_at_ms: the venue's time after which it lets this in no more, ms since the epoch;
             ``None`` where the venue sets no such time.
         acts: whether it would cancel anything; false for a listing.
+        local_sent_at_ms: when it was stamped, by this machine's clock: a venue's time may have
+            whole seconds only.
     """
 
     path: Path
@@ -49,9 +64,10 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     fate: Fate
     expires_at_ms: int | None = None
     acts: bool = True
+    local_sent_at_ms: int | None = None
 
 
-class Ack(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class Ack(_Value, frozen=True, kw_only=True, gc=False):
     """The venue says that it has **received** the request. It proves nothing else.
 
     Attributes:
@@ -64,6 +80,9 @@ class Ack(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         timestamp_ms: when the server received it, ms since the epoch; ``None`` where it sends none.
         attempts: every attempt of the call, oldest first, up to this answer.
         raw: the reply's own bytes.
+        cancelled: ids that the answer itself says are cancelled; ``None`` where it does not tell.
+        books: the books that the request covered.
+        left_out: the books of the category that it left out, since it was asked to.
     """
 
     account_category: str
@@ -75,40 +94,45 @@ class Ack(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     timestamp_ms: int | None = None
     attempts: tuple[Attempt, ...] = ()
     raw: bytes = b""
+    cancelled: tuple[str, ...] | None = None
+    books: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
 
 
-class OpenOrder(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class OpenOrder(_Value, frozen=True, kw_only=True, gc=False):
     """One open order, as a venue lists it.
 
     Attributes:
         order_id: the venue's id.
         symbol: the venue's own spelling.
-        side: ``"buy"`` or ``"sell"``.
+        side: ``"buy"`` or ``"sell"``; ``"unknown"`` where the venue itself says so.
         price: limit price in quote currency; zero where the order has none.
         quantity: the whole quantity of the order.
         filled_quantity: how much of it has been filled.
         order_type: the venue's word, such as ``"Limit"``.
         status: the venue's word, such as ``"New"``.
+        book: the book that it is in.
     """
 
     order_id: str
     symbol: str
-    side: Literal["buy", "sell"]
+    side: Literal["buy", "sell", "unknown"]
     price: Decimal
     quantity: Decimal
     filled_quantity: Decimal
     order_type: str
     status: str
+    book: str = "ordinary"
 
 
-class OrderUpdate(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class OrderUpdate(_Value, frozen=True, kw_only=True, gc=False):
     """One order has changed, as the venue's stream tells it.
 
     Attributes:
         account_category: such as ``"cash"``.
         order_id: the venue's id.
         symbol: the venue's own spelling.
-        side: ``"buy"`` or ``"sell"``.
+        side: ``"buy"`` or ``"sell"``; ``"unknown"`` where the venue itself says so.
         price: limit price in quote currency; zero where the order has none.
         quantity: the whole quantity of the order.
         filled_quantity: how much of it has been filled.
@@ -116,12 +140,13 @@ class OrderUpdate(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         status: the venue's word, such as ``"PartiallyFilled"``.
         state: what that means: ``"open"``, ``"filled"``, ``"cancelled"`` or ``"rejected"``.
         timestamp_ms: when it changed, ms since the epoch; ``None`` if the venue does not say.
+        book: the book that it is in.
     """
 
     account_category: str
     order_id: str
     symbol: str
-    side: Literal["buy", "sell"]
+    side: Literal["buy", "sell", "unknown"]
     price: Decimal
     quantity: Decimal
     filled_quantity: Decimal
@@ -129,6 +154,7 @@ class OrderUpdate(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     status: str
     state: OrderState
     timestamp_ms: int | None = None
+    book: str = "ordinary"
 
     @property
     def is_open(self) -> bool:
@@ -136,7 +162,7 @@ class OrderUpdate(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return self.state == "open"
 
 
-class Gap(msgspec.Struct, frozen=True, kw_only=True):
+class Gap(_Value, frozen=True, kw_only=True):
     """Updates of a category may be missing from here on back to the last one.
 
     Attributes:
@@ -148,7 +174,7 @@ class Gap(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
 
 
-class Confirmation(msgspec.Struct, frozen=True, kw_only=True):
+class Confirmation(_Value, frozen=True, kw_only=True):
     """Proof that the scope was flat: two empty listings, and nothing opened in between.
 
     It holds for orders that the venue makes visible within ``settle``.
@@ -161,6 +187,9 @@ class Confirmation(msgspec.Struct, frozen=True, kw_only=True):
         settle: the time between the two listings, in seconds.
         streamed: whether order updates were watched throughout, beside the listings.
         elapsed: from the call to the proof, in seconds.
+        books: the books that are proven flat.
+        left_out: the books of the category that were left out, as was asked; nothing is known of
+            them.
     """
 
     acks: tuple[Ack, ...]
@@ -170,119 +199,5 @@ class Confirmation(msgspec.Struct, frozen=True, kw_only=True):
     settle: float
     streamed: bool
     elapsed: float
-
-
-class Canceller(Protocol):
-    """What a target needs of a client."""
-
-    @property
-    def label(self) -> str:
-        """How the account is told apart from others."""
-
-    @property
-    def venue(self) -> Any:
-        """The venue that it speaks to."""
-
-    async def _cancel_target(
-        self,
-        account_category: str,
-        symbol: str | None,
-        *,
-        deadline: float,
-        lane: Any,
-        settle: float | None,
-        gate: Any,
-    ) -> "Ack | Confirmation": ...
-
-
-class Target(msgspec.Struct, frozen=True):
-    """One client and one scope: what a fan-out cancels.
-
-    Attributes:
-        client: an entered :class:`~masscancel.Client`.
-        account_category: such as ``"cash"``.
-        symbol: one symbol, or ``None`` for all.
-    """
-
-    client: Canceller
-    account_category: str
-    symbol: str | None = None
-
-    @classmethod
-    def product(
-        cls,
-        clients: Iterable[Canceller],
-        account_categories: Iterable[str],
-        symbols: Iterable[str | None] = (None,),
-    ) -> list[Self]:
-        """Every client with every category with every symbol, in that order.
-
-        >>> Target.product(clients, ["cash", "margin"], ["BTC/USDT", "ETH/USDT"])
-        """
-        return [cls(*each) for each in product(clients, account_categories, symbols)]
-
-    def __str__(self) -> str:
-        scope = f"{self.account_category} {self.symbol}" if self.symbol else self.account_category
-        return f"{scope} [{self.client.label}]" if self.client.label else scope
-
-
-class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of one target.
-
-    Attributes:
-        target: the target.
-        ack: the venue's acknowledgement, the last one if there were several sweeps.
-        confirmation: the proof, where one was asked for and reached.
-        error: why not, otherwise.
-        elapsed: from the fan-out's call to this outcome, in seconds.
-    """
-
-    target: Target
-    ack: Ack | None = None
-    confirmation: Confirmation | None = None
-    error: MassCancelError | None = None
-    elapsed: float = 0.0
-
-    @property
-    def ok(self) -> bool:
-        """Whether it was acknowledged, or confirmed where that was asked for."""
-        return self.error is None and (self.ack is not None or self.confirmation is not None)
-
-
-class FanOutReport(msgspec.Struct, frozen=True):
-    """The outcomes of a fan-out, in the order of its targets.
-
-    Attributes:
-        outcomes: one per target.
-        elapsed: the whole fan-out, in seconds.
-    """
-
-    outcomes: tuple[Outcome, ...]
-    elapsed: float
-
-    @property
-    def succeeded(self) -> tuple[Outcome, ...]:
-        """The outcomes without an error."""
-        return tuple(outcome for outcome in self.outcomes if outcome.ok)
-
-    @property
-    def failed(self) -> tuple[Outcome, ...]:
-        """The outcomes with an error."""
-        return tuple(outcome for outcome in self.outcomes if not outcome.ok)
-
-    @property
-    def all_ok(self) -> bool:
-        """Whether no target failed; true of an empty fan-out."""
-        return all(outcome.ok for outcome in self.outcomes)
-
-    def raise_for_failures(self) -> None:
-        """Raise the errors of the targets that failed, if any.
-
-        Raises:
-            ExceptionGroup: holds each :class:`~masscancel.MassCancelError`, in the targets' order.
-        """
-        errors: Sequence[MassCancelError] = [
-            outcome.error for outcome in self.outcomes if outcome.error is not None
-        ]
-        if errors:
-            raise ExceptionGroup(f"{len(errors)} of {len(self.outcomes)} targets failed", errors)
+    books: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()

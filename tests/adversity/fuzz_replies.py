@@ -24,443 +24,28 @@ import time
 import traceback
 import tracemalloc
 from collections import Counter, defaultdict
-from collections.abc import Callable, Generator, Iterator, Sequence  # noqa: TC003  # NamedTuples
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
 from importlib import import_module
 from itertools import chain, repeat
 from pathlib import Path
 from random import Random
-from typing import Any, Final, NamedTuple
-from urllib.parse import parse_qs
+from typing import Any, Final
 
 from figures import show_progress
 
 atheris: Any = import_module("atheris")
 
 with atheris.instrument_imports(include=["masscancel"]):
-    from masscancel import Ack, AscendEX, Credentials, MassCancelError, OpenOrder, ProtocolError
-    from masscancel.venue import Answered, Call, Reply, Stamp
-    from masscancel.venues import Binance, BitMEX, Kraken
-    from masscancel.venues.ascendex.stream import AscendEXStream
+    from fuzz_readings import ID, NOW, STAMP, Asked
+    from fuzz_subjects import SUBJECTS, Subject
+    from masscancel import MassCancelError
+    from masscancel.calls import Call, Reply
 
-DATA: Final = Path(__file__).parent.parent / "data"
-NOW: Final = 1_700_000_000_000
-STAMP: Final = Stamp(NOW, skew_ms=1_000, nonce=NOW)
-#: AscendEX lets a timestamp in that is off by so much; with its own id, an Ack may be, too.
-WINDOW_MS: Final = 30_000
-ID: Final = "0123456789abcdef0123456789abcdef"
-CREDENTIALS: Final = Credentials("key", "c2VjcmV0")
 STATUSES: Final = (200, 200, 200, 200, 400, 401, 403, 404, 418, 429, 500, 502, 503, 201, 302, 408)
 SEPARATOR: Final = b"\0\xff\0"
-HOST: Final = "https://venue.test"
 #: What may be kept of replies that have been handled before, in KiB.
 KEPT_KIB: Final = 64
-
-ASCENDEX: Final = AscendEX(rest_url=HOST, stream_url="wss://venue.test", account_group=6)
-BINANCE: Final = Binance(spot_url=HOST, usdm_url=HOST)
-BITMEX: Final = BitMEX(rest_url=HOST)
-KRAKEN: Final = Kraken(spot_url=HOST, futures_url="https://futures.test")
-STREAM: Final = AscendEXStream(url="wss://x", api_path="stream", clock_origin=HOST)
-
-
-class Asked(NamedTuple):
-    """A call, and the reply that was taken for its answer."""
-
-    call: Call[Any]
-    reply: Reply
-
-    @property
-    def json(self) -> Any:
-        """The reply's body by another parser, which is no stricter; ``...`` if it is too deep."""
-        with suppress(ValueError):
-            try:
-                return json.loads(self.reply.body.decode(errors="replace"), strict=False)
-            except RecursionError:
-                return ...
-        return None
-
-
-class Subject(NamedTuple):
-    """Something that reads replies: a flow, what it may come to, and replies to begin with."""
-
-    name: str
-    flow: Callable[[], Any]
-    right: Callable[[Any, Sequence[Asked]], bool]
-    samples: Sequence[bytes]
-
-
-# --- what is an acknowledgement, by each venue's documents ----------------------------------------
-
-
-def fields(*parts: Any) -> Callable[[str], set[Any]]:
-    """What the parts of a reply say under a name, as far as they are objects."""
-    objects = [part for part in parts if isinstance(part, dict)]
-    return lambda name: {str(part[name]) for part in objects if part.get(name) is not None}
-
-
-def ascendex_acknowledges(said: Any, category: str, symbol: str) -> bool:
-    """Code 0, no error anywhere, and nothing that names another request."""
-    if not isinstance(said, dict) or type(said.get("code")) is not int or said["code"] != 0:
-        return False
-    terse = category == "futures"
-    data = said.get("data", {} if terse else None)
-    if not isinstance(data, dict):
-        return False
-    infos = said.get("info"), data.get("info")
-    top, info = fields(said, data), fields(*infos)
-    if any(part.get("code") or part.get("reason") for part in infos if isinstance(part, dict)):
-        return False
-    if "data" in said and data.get("action") != "cancel-all" and said.get("action") is None:
-        return False
-    missing: set[Any] = set() if terse else {None}
-    allowed_ms = WINDOW_MS if ID in info("id") else STAMP.skew_ms
-    return (
-        (top("status") or missing) <= {"Ack"}
-        and top("action") <= {"cancel-all"}
-        and (top("ac") or missing) <= {category.upper()}
-        and (info("symbol") or missing) <= {symbol}
-        and info("id") <= {"", ID}
-        and all(int(time) >= NOW - allowed_ms for time in info("timestamp"))
-        and (terse or bool(info("timestamp")))
-    )
-
-
-def ascendex(category: str, symbol: str) -> Callable[[Any, Sequence[Asked]], bool]:
-    """One reply, HTTP 200, that acknowledges."""
-
-    def right(ack: Any, asked: Sequence[Asked]) -> bool:
-        (only,) = asked
-        return (
-            isinstance(ack, Ack)
-            and (ack.account_category, ack.symbol) == (category, symbol)
-            and ack.raw == only.reply.body
-            and only.reply.status == 200
-            and (only.json is ... or ascendex_acknowledges(only.json, category, symbol))
-        )
-
-    return right
-
-
-def binance_cancelled(asked: Asked) -> bool:
-    """Each order named is of the symbol and over; futures say 200; or there was none (-2011)."""
-    said, status = asked.json, asked.reply.status
-    symbol = parse_qs(asked.call.sign(asked.call, CREDENTIALS, STAMP).target)["symbol"][0]
-    if isinstance(said, dict):
-        if "/fapi/" in asked.call.path and status == 200 and str(said.get("code")) == "200":
-            return True
-        return status in (200, 400) and str(said.get("code")) == "-2011"
-    if "/fapi/" in asked.call.path or status != 200 or not isinstance(said, list):
-        return said is ...
-    reports = [*said, *chain.from_iterable(row.get("orderReports") or [] for row in said)]
-    live = {"NEW", "PENDING_NEW", "PARTIALLY_FILLED"}
-    return all(row["symbol"] == symbol and row.get("status") not in live for row in reports)
-
-
-def binance(ack: Any, asked: Sequence[Asked]) -> bool:
-    """Every cancel was answered by one."""
-    return isinstance(ack, Ack) and all(binance_cancelled(each) for each in asked if each.call.acts)
-
-
-def bitmex(symbol: str | None) -> Callable[[Any, Sequence[Asked]], bool]:
-    """HTTP 200 and a list of orders; if a symbol was asked for, none of another is cancelled."""
-
-    def fits(row: Any) -> bool:
-        named = row.get("symbol")
-        return bool(row["orderID"]) and (
-            symbol in (None, named) or (not named and row.get("ordStatus") != "Canceled")
-        )
-
-    def right(ack: Any, asked: Sequence[Asked]) -> bool:
-        rows = asked[0].json
-        return (
-            isinstance(ack, Ack)
-            and asked[0].reply.status == 200
-            and (rows is ... or (isinstance(rows, list) and all(map(fits, rows))))
-        )
-
-    return right
-
-
-def kraken_spot(ack: Any, asked: Sequence[Asked]) -> bool:
-    """Each cancel: a count, or an order that was gone; by id, never more than was asked for."""
-
-    def cancelled(each: Asked) -> bool:
-        said = each.json
-        if said is ...:
-            return True
-        faults = [text.replace(": ", ":") for text in said["error"] if text[:1] != "W"]
-        by_id = each.call.path != "/0/private/CancelAll"
-        gone = ("EOrder:Unknown order", "EOrder:Cancel pending")
-        if faults:
-            return by_id and all(text.startswith(gone) for text in faults)
-        return type(said["result"]["count"]) is int and said["result"]["count"] >= 0
-
-    acting = [each for each in asked if each.call.acts]
-    return isinstance(ack, Ack) and all(e.reply.status == 200 and cancelled(e) for e in acting)
-
-
-def kraken_futures(symbol: str | None) -> Callable[[Any, Sequence[Asked]], bool]:
-    """Success, a status that the page names, and no other scope."""
-
-    def right(ack: Any, asked: Sequence[Asked]) -> bool:
-        said = asked[0].json
-        if said is ...:
-            return True
-        about = said["cancelStatus"]
-        return (
-            isinstance(ack, Ack)
-            and asked[0].reply.status == 200
-            and said["result"] == "success"
-            and about["status"] in ("cancelled", "noOrdersToCancel")
-            and (about.get("cancelOnly") or symbol or "all").upper() == (symbol or "all").upper()
-        )
-
-    return right
-
-
-# --- what is a listing ----------------------------------------------------------------------------
-
-
-def listing(
-    rows: Callable[[Any], Any], id_of: str, id_of_algo: str = ""
-) -> Callable[[Any, Sequence[Asked]], bool]:
-    """Each reply's orders are all there, and nothing that no reply has."""
-
-    def right(orders: Any, asked: Sequence[Asked]) -> bool:
-        if any(each.json is ... for each in asked):
-            return True
-        listed = [
-            f"algo:{row[id_of_algo]}"
-            if id_of_algo and "Algo" in each.call.path
-            else str(row[id_of])
-            for each in asked
-            for row in rows(each.json)
-        ]
-        return (
-            all(each.reply.status == 200 for each in asked)
-            and all(isinstance(order, OpenOrder) for order in orders)
-            and {order.order_id for order in orders} == set(listed)
-        )
-
-    return right
-
-
-def kraken_listing(orders: Any, asked: Sequence[Asked]) -> bool:
-    """The same where rows are keyed by their id."""
-    said = asked[0].json
-    return said is ... or [order.order_id for order in orders] == [*said["result"]["open"]]
-
-
-def kind(*kinds: type) -> Callable[[Any, Sequence[Asked]], bool]:
-    """Nothing but values of these types."""
-    return lambda value, _: isinstance(value, kinds)
-
-
-# --- the stream -----------------------------------------------------------------------------------
-
-
-def stream_is_right(events: Any, asked: Sequence[Asked]) -> bool:
-    """One event at most; an Ack only of a message that says so and has no error in it."""
-    answers = [event for event in events if isinstance(event, Answered)]
-    acks = [each.result for each in answers if isinstance(each.result, Ack)]
-    if not acks or asked[0].json is ...:
-        return len(events) <= 1
-    (ack,) = acks
-    said = asked[0].json
-    info = said.get("info") or {}
-    futures = str(said.get("ac")).lower() == "futures" and said.get("code") == 0
-    return (
-        (said.get("m") or said.get("op")) == "order"
-        and said["action"].lower() == "cancel-all"
-        and (said.get("status") == "Ack" or futures)
-        and not said.get("code")
-        and not info.get("code")
-        and said.get("status") != "Err"
-        and ack.raw == asked[0].reply.body
-        and ack.request_id == (info.get("id") or str(said.get("id") or ""))
-    )
-
-
-def parse_message() -> Generator[Sequence[Call[Any]], Sequence[Any], Sequence[Any]]:
-    """The stream's reader as a flow of one call, which every HTTP status suits."""
-
-    def decode(reply: Reply, _: Stamp) -> Any:
-        return STREAM.parse(reply.body)
-
-    unsigned: Any = None
-    call = Call(method="WS", origin=HOST, path="", sign=unsigned, decode=decode, acts=False)
-    (events,) = yield [call]
-    if not isinstance(events, MassCancelError):
-        return list(events)
-    assert isinstance(events, ProtocolError), f"the reader raised {events!r}"
-    raise events
-
-
-# --- the subjects ---------------------------------------------------------------------------------
-
-
-def samples(*names: str) -> list[bytes]:
-    """The documents' own replies."""
-    return [path.read_bytes() for name in names for path in sorted(DATA.glob(f"{name}.json"))]
-
-
-def acknowledgement(category: str, symbol: str) -> bytes:
-    """A good Ack of AscendEX."""
-    info = {"id": ID, "orderType": "NULL_VAL", "symbol": symbol, "timestamp": NOW}
-    data = {"ac": category.upper(), "accountId": "a", "action": "cancel-all", "status": "Ack"}
-    return json.dumps({"code": 0, "data": {**data, "info": info}}).encode()
-
-
-KRAKEN_STATUSES: Final = (
-    b'{"result":"success","serverTime":"2023-11-14T22:13:20.000Z","orders":['
-    b'{"order":{"orderId":"A","symbol":"PF_XBTUSD"},"status":"CANCELLED","updateReason":null}]}'
-)
-MESSAGES: Final = [
-    b'{"m":"order","ac":"CASH","action":"cancel-all","status":"Ack","info":{"id":"a1","symbol":""}}',
-    b'{"m":"order","action":"cancel-all","ac":"FUTURES","code":0,"id":"f1","info":{"symbol":""}}',
-    b'{"m":"order","ac":"CASH","action":"cancel-all","status":"Err","info":{"code":100008}}',
-    b'{"m":"order","ac":"CASH","data":{"s":"B/U","sd":"Buy","p":"7","orderId":"a1","st":"New"}}',
-    b'{"m":"futures-order","s":"BTC-PERP","sd":"Sell","p":"7","q":"1","orderId":"a1","st":"New"}',
-    b'{"m":"error","id":"login:","code":100005,"reason":"X","info":"no"}',
-    b'{"m":"auth","id":"login:","code":200006,"err":"no"}',
-    b'{"m":"sub","id":"sub:cash","ch":"order:cash","code":0}',
-    b'{"m":"ping","hp":3}',
-    b'{"op":"connected","type":"unauth"}',
-    b'{"m":"disconnected","code":100005,"reason":"X"}',
-]
-ASCENDEX_SCOPES: Final = (
-    ("cash", None),
-    ("cash", "BTC/USDT"),
-    ("futures", None),
-    ("futures", "BTC-PERP"),
-)
-
-
-def subjects() -> list[Subject]:
-    """Everything that is tried."""
-    found = [Subject("ascendex stream", parse_message, stream_is_right, MESSAGES)]
-    replies = samples("ascendex/*")
-    for category, symbol in ASCENDEX_SCOPES:
-        found.append(
-            Subject(
-                f"ascendex cancel_all {category} {symbol}",
-                lambda c=category, s=symbol: ASCENDEX.cancel_all(c, s, ID),  # type: ignore[misc]
-                ascendex(category, symbol or ""),
-                [acknowledgement(category, symbol or ""), *replies],
-            )
-        )
-    order = ASCENDEX_ORDER
-    found += [
-        Subject(
-            "ascendex open_orders",
-            lambda: ASCENDEX.open_orders("cash", None),
-            listing(lambda said: said["data"], "orderId"),
-            replies,
-        ),
-        Subject("ascendex states", lambda: ASCENDEX.order_states("cash", [order]), DICT, replies),
-        Subject("ascendex prepare", ASCENDEX.prepare, kind(AscendEX), replies),
-    ]
-    replies = samples("binance/[!cv]*")
-    for category, symbol in (("spot", "BTCUSDT"), ("spot", None), ("usdm", "BTCUSDT")):
-        found.append(
-            Subject(
-                f"binance cancel_all {category} {symbol}",
-                lambda c=category, s=symbol: BINANCE.cancel_all(c, s, None),  # type: ignore[misc]
-                binance,
-                replies,
-            )
-        )
-    found += [
-        Subject(
-            "binance open_orders spot",
-            lambda: BINANCE.open_orders("spot", None),
-            listing(lambda said: said, "orderId"),
-            replies,
-        ),
-        Subject(
-            "binance open_orders usdm",
-            lambda: BINANCE.open_orders("usdm", None),
-            listing(lambda said: said, "orderId", "algoId"),
-            replies,
-        ),
-        Subject("binance states", lambda: BINANCE.order_states("usdm", [order]), DICT, replies),
-        Subject(
-            "binance switch", lambda: BINANCE.switch("usdm", "BTCUSDT", 100_000), TIME, replies
-        ),
-    ]
-    replies = samples("bitmex/[!cv]*", "bitmex/cancel*")
-    found += [
-        Subject(
-            f"bitmex cancel_all {symbol}",
-            lambda s=symbol: BITMEX.cancel_all("account", s, None),  # type: ignore[misc]
-            bitmex(symbol),
-            replies,
-        )
-        for symbol in (None, "XBTUSD")
-    ]
-    found += [
-        Subject(
-            "bitmex open_orders",
-            lambda: BITMEX.open_orders("account", None),
-            listing(lambda said: said, "orderID"),
-            replies,
-        ),
-        Subject("bitmex states", lambda: BITMEX.order_states("account", [order]), DICT, replies),
-        Subject("bitmex switch", lambda: BITMEX.switch("account", None, 60_000), TIME, replies),
-    ]
-    replies = samples("kraken/spot_*")
-    found += [
-        Subject(
-            f"kraken cancel_all spot {symbol}",
-            lambda s=symbol: KRAKEN.cancel_all("spot", s, None),  # type: ignore[misc]
-            kraken_spot,
-            replies,
-        )
-        for symbol in (None, "XBTUSD")
-    ]
-    found += [
-        Subject(
-            "kraken open_orders spot",
-            lambda: KRAKEN.open_orders("spot", None),
-            kraken_listing,
-            replies,
-        ),
-        Subject("kraken states spot", lambda: KRAKEN.order_states("spot", [order]), DICT, replies),
-        Subject("kraken switch spot", lambda: KRAKEN.switch("spot", None, 60_000), TIME, replies),
-    ]
-    replies = [*samples("kraken/futures_*"), KRAKEN_STATUSES]
-    found += [
-        Subject(
-            f"kraken cancel_all futures {symbol}",
-            lambda s=symbol: KRAKEN.cancel_all("futures", s, None),  # type: ignore[misc]
-            kraken_futures(symbol),
-            replies,
-        )
-        for symbol in (None, "PF_XBTUSD")
-    ]
-    found += [
-        Subject(
-            "kraken open_orders futures",
-            lambda: KRAKEN.open_orders("futures", None),
-            listing(lambda said: said["openOrders"], "order_id"),
-            replies,
-        ),
-        Subject(
-            "kraken states futures", lambda: KRAKEN.order_states("futures", [order]), DICT, replies
-        ),
-        Subject(
-            "kraken switch futures", lambda: KRAKEN.switch("futures", None, 60_000), TIME, replies
-        ),
-    ]
-    return found
-
-
-DICT: Final = kind(dict)
-TIME: Final = kind(int, type(None))
-(ASCENDEX_ORDER,) = next(ASCENDEX.open_orders("cash", None))[0].decode(
-    Reply(200, {}, samples("ascendex/open_orders_cash")[0]), STAMP
-)
-SUBJECTS: Final = subjects()
 
 
 # --- one input ------------------------------------------------------------------------------------
@@ -485,19 +70,27 @@ def play(subject: Subject, status: int, bodies: Sequence[bytes]) -> tuple[Any, l
         reply = Reply(next(statuses), {"Retry-After": "1"}, next(left))
         asked.append(Asked(call, reply))
         try:
-            return call.decode(reply, STAMP)
+            value = call.decode(reply, STAMP)
+            return to_end(value, lambda _: None) if isinstance(value, Generator) else value
         except MassCancelError as error:
             return error
 
-    flow = subject.flow()
+    def step(parts: Sequence[Any]) -> list[Any]:
+        return [to_end(p, step) if isinstance(p, Generator) else answer(p) for p in parts]
+
+    return to_end(subject.flow(), step), asked
+
+
+def to_end(work: Generator[Any, Any, Any], step: Callable[[Any], Any]) -> Any:
+    """The value that a flow, or a listing in slices, comes to, or its error."""
     try:
-        calls = next(flow)
+        parts = next(work)
         while True:
-            calls = flow.send([answer(call) for call in calls])
+            parts = work.send(step(parts))
     except StopIteration as stop:
-        return stop.value, asked
+        return stop.value
     except MassCancelError as error:
-        return error, asked
+        return error
 
 
 class Report:

@@ -30,6 +30,7 @@ from proxy import drop, reset_after, trickle
 from stages import (
     EITHER,
     HTML,
+    REFUSED,
     RETRIED,
     Case,
     acks,
@@ -239,21 +240,29 @@ THE_PAGE = [
         error=RateLimited,
         unknown=False,
     ),
-    Case(
-        name="403 with a page",
-        row="403",
-        stage=page("403 Forbidden"),
-        error=PermissionDenied,
-        unknown=False,
-        persistent=True,
+    *(
+        Case(
+            name=f"{status[:3]} in the venue's own words",
+            row="403",
+            stage=says(http(REFUSED, status=status)),
+            error=PermissionDenied,
+            unknown=False,
+            persistent=True,
+        )
+        for status in ("401 Unauthorized", "403 Forbidden", "404 Not Found")
     ),
-    Case(
-        name="401 with a page",
-        row="403",
-        stage=page("401 Unauthorized"),
-        error=AuthenticationError,
-        unknown=False,
-        persistent=True,
+    *(
+        Case(
+            name=f"{status[:3]} with {'a page' if body else 'nothing'}",
+            row="403",
+            stage=says(http(body, status=status)),
+            error=(VenueUnavailable, OutcomeUnknown),  # as for any page of a balancer
+            sends=RETRIED,
+            timeout=0.2,
+            persistent=True,
+        )
+        for status in ("401 Unauthorized", "403 Forbidden", "404 Not Found")
+        for body in (HTML, b"")
     ),
     *(
         Case(
@@ -283,15 +292,15 @@ THE_PAGE = [
             row="HTTP 200 with code ≠ 0",
             stage=json_is(f'{{"code":{code},"reason":"NO","message":"no"}}'),
             error=error,
-            unknown=False,
+            unknown=unknown,
             persistent=True,
         )
-        for code, error in (
-            (200001, AuthenticationError),
-            (200015, PermissionDenied),
-            (100001, InvalidRequest),
-            (424242, VenueError),
-            (-1, VenueError),
+        for code, error, unknown in (
+            (200001, AuthenticationError, False),
+            (200015, PermissionDenied, False),
+            (100001, InvalidRequest, False),
+            (424242, VenueError, True),  # nobody has said what this one means
+            (-1, VenueError, True),
         )
     ),
     Case(

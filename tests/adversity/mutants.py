@@ -29,23 +29,23 @@ from figures import show_progress
 ROOT: Final = Path(__file__).parent.parent.parent
 #: What is changed, and the tests that are about it: of these, the ones that need no event loop.
 FILES: Final = {
-    "retry.py": "test_retry.py",
-    "confirm.py": "test_confirm.py",
-    "venues/ascendex/wire.py": "test_venue_ascendex.py",
-    "venues/ascendex/stream.py": "test_stream.py",
+    "engine/retry.py": "engine/test_retry*.py",
+    "engine/proof.py": "engine/test_confirm*.py",
+    "venues/ascendex/wire.py": "venues/test_ascendex_[!s]*.py",
+    "venues/ascendex/stream.py": "venues/test_ascendex_stream.py",
 }
 #: Why a change changes nothing: by function, and the line that it makes of another.
 SAME: Final = (
     (r"", r"= None\b", r'= (False\b|""$)', "None is as false as what was there"),
     (r"", r'float\("-INF"\)', r'float\("-inf"\)', "the same number"),
     (
-        r"Confirming.__init__",
+        r"Proof.__init__",
         r"",
         r"self\._(?!last_listed|longest|seen|ended|covered)",
         "the first sweep sets it",
     ),
-    (r"Confirming.__init__", r"_last_listed", r"", "the first listing is not waited for"),
-    (r"Confirming.updated", r"setdefault", r"", "of an order that has ended, only the id counts"),
+    (r"Proof.__init__", r"_last_listed", r"", "the first listing is not waited for"),
+    (r"Proof.updated", r"setdefault", r"", "of an order that has ended, only the id counts"),
     (r"_doubled", r"33", r"", "a wait of 2**32 times base is beyond any cap"),
     (r"signature", r"SHA256", r"", "hmac takes either spelling"),
     (r"error_kind", r"or True", r"", "the table has no None"),
@@ -83,8 +83,12 @@ def copy_to(place: Path, files: list[str]) -> None:
         ROOT / "src", place / "src", ignore=shutil.ignore_patterns("__pycache__", "*.pyc")
     )
     (place / "tests").mkdir()
-    for name in ("conftest.py", "support.py", *(FILES[file] for file in files)):
-        shutil.copy(ROOT / "tests" / name, place / "tests")
+    needed = ("conftest.py", "*support.py", "*/*support.py", *(FILES[file] for file in files))
+    for pattern in needed:
+        for found in (ROOT / "tests").glob(pattern):
+            copy = place / found.relative_to(ROOT)
+            copy.parent.mkdir(exist_ok=True)
+            shutil.copy(found, copy)
     shutil.copytree(ROOT / "tests" / "data", place / "tests" / "data")
     only = "\n".join(f"    src/masscancel/{file}" for file in files)
     (place / "setup.cfg").write_text(SETTINGS.format(only=only))

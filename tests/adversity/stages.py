@@ -13,11 +13,11 @@ import gzip
 import json
 import socket
 import ssl
+import threading
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
-from unittest import mock
 
 import trustme
 
@@ -37,6 +37,7 @@ from masscancel.sim import (
     SimulatedExchange,
     What,
 )
+from masscancel.transport.resolver import Resolver
 from peers import Peer, Seen, ack_bytes, http
 from proxy import Proxy
 from support import SECRETS, account_of
@@ -64,15 +65,22 @@ class Scene:
     nobody there carries anything out).
     """
 
-    client: Client
+    client: Client[Any]
     pool: SessionPool
     sends: Callable[[], list[Signed]]
     executed: Callable[[], bool | None]
 
     def in_use(self) -> int:
-        """How many connections of the pool are taken (a look inside aiohttp)."""
-        sessions: list[Any] = [*self.pool._sessions.values()]
-        return sum(len(session.connector._acquired) for session in sessions)
+        """How many connections of the pool are taken."""
+        return in_use(self.pool)
+
+
+def in_use(pool: SessionPool) -> int:
+    """How many open connections of a pool are taken (a look inside). A dial is nobody's own."""
+    pool.chores.finish()
+    hosts: list[Any] = [*pool._hosts.values()]
+    idle = sum(len(stack) for host in hosts for stack in host._idle.values())
+    return sum(len(host.open) for host in hosts) - idle
 
 
 Stage: TypeAlias = "Callable[[RetryPolicy], AbstractAsyncContextManager[Scene]]"
@@ -149,7 +157,7 @@ def ours() -> list[str]:
 # --- stages ---------------------------------------------------------------------------------------
 
 
-def client_at(rest_url: str, pool: SessionPool, retry: RetryPolicy, number: int = 0) -> Client:
+def client_at(rest_url: str, pool: SessionPool, retry: RetryPolicy, number: int = 0) -> Client[Any]:
     """A client of the account of that number, not entered yet."""
     venue = AscendEX(
         rest_url=rest_url, stream_url=rest_url.replace("http", "ws"), account_group=number
@@ -281,35 +289,27 @@ def nobody(port: Callable[[], Any], scheme: str = "http", host: str = "127.0.0.1
     return stage
 
 
-class Names:
-    """A name service that fails or hangs, in place of the system's."""
-
-    def __init__(self, mode: str) -> None:
-        self._mode = mode
-
-    async def resolve(self, host: str, port: int = 0, family: int = 0) -> Any:
-        """Never an address."""
-        if self._mode == "hangs":
-            await asyncio.Event().wait()
-        if self._mode == "label":
-            raise UnicodeError("label too long")
-        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
-
-    async def close(self) -> None:
-        """Nothing to close."""
-
-
 def names(mode: str) -> Stage:
-    """A name that does not resolve."""
-    inner = nobody(lambda: contextlib.nullcontext(443), "https", "venue.test")
+    """A name that does not resolve: the name service fails or hangs."""
 
     @asynccontextmanager
     async def stage(retry: RetryPolicy) -> AsyncIterator[Scene]:
-        with mock.patch(
-            "masscancel.session.connections.aiohttp.ThreadedResolver", return_value=Names(mode)
-        ):
-            async with inner(retry) as scene:
-                yield scene
+        ends = threading.Event()
+
+        def lookup(*_: Any, **__: Any) -> Any:
+            if mode == "hangs":
+                ends.wait()
+            if mode == "label":
+                raise UnicodeError("label too long")
+            raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+        pool = SessionPool(warm=0)
+        async with pool, client_at("https://venue.test", pool, retry) as client:
+            pool._dialer.resolver = Resolver(lookup=lookup)  # in place of the system's
+            try:
+                yield Scene(client, pool, list, lambda: False)
+            finally:
+                ends.set()
 
     return stage
 
@@ -452,6 +452,8 @@ def echoes_in_a_page(seen: Seen) -> bytes:
 
 
 HTML = b"<html><body><h1>It works no more</h1></body></html>"
+#: A refusal in the venue's own envelope: what is not in it is a page of who knows whom.
+REFUSED = b'{"code":200015,"reason":"PERMISSION_DENIED","message":"no"}'
 EITHER = (ProtocolError, OutcomeUnknown)
 RETRIED = tuple(range(1, 13))  # within the 0.2 s that such a case has
 

@@ -23,11 +23,11 @@ from masscancel import (
     Target,
     cancel_many,
 )
+from masscancel.engine.streams import wait_after
 from masscancel.models import Gap
-from masscancel.session import Clock
-from masscancel.session.connections import Connector
 from masscancel.sim import Answer, SimulatedExchange
-from masscancel.stream import wait_after
+from masscancel.transport import dialer
+from masscancel.transport.clock import Clock, monotonic_ms
 from peers import Peer, Seen, ack, ack_bytes, http
 from stages import ONCE, client_at, serving, trusting
 from support import SECRETS, account_of, client_of
@@ -52,14 +52,13 @@ async def test_what_is_said_before_anything_was_asked_is_no_ack(
         writer.write(http(b'{"code":0}'))
         greeted.set()
 
-    connect: Any = Connector._create_connection
+    settle = dialer._settle
 
-    async def slowly(self: Connector, *args: Any) -> Any:
-        connection = await connect(self, *args)
+    async def slowly(*args: Any) -> Any:
         await greeted.wait()
-        return connection
+        return await settle(*args)
 
-    monkeypatch.setattr(Connector, "_create_connection", slowly)
+    monkeypatch.setattr(dialer, "_settle", slowly)
     async with (
         Peer(
             lambda *_: None, greet=greet, tls=serving("127.0.0.1") if encrypted else None
@@ -146,16 +145,16 @@ async def test_an_ack_that_comes_while_the_clock_is_measured_counts() -> None:
 async def test_a_clock_that_repeats_what_was_refused_is_not_believed() -> None:
     """A cache that tells an old time, say. This machine's clock is the next best."""
     clock = Clock()
-    hour_ago = int(time.time() * 1000) - 3_600_000
-    clock.add(hour_ago + 3_600_000, hour_ago + 3_600_002, hour_ago)
+    now, hour_ago = monotonic_ms(), int(time.time() * 1000) - 3_600_000
+    clock.add(now, now + 2, hour_ago)
     assert clock.stamp().time_ms < hour_ago + 60_000
     clock.forget()
-    clock.add(hour_ago + 3_600_010, hour_ago + 3_600_012, hour_ago + 10)
+    clock.add(now + 10, now + 12, hour_ago + 10)
     stamp = clock.stamp()
     assert abs(stamp.time_ms - time.time() * 1000) < 60_000
     assert stamp.skew_ms >= 30_000
     clock.forget()
-    clock.add(hour_ago + 3_600_020, hour_ago + 3_600_022, hour_ago + 60_000)
+    clock.add(now + 20, now + 22, hour_ago + 60_000)
     assert clock.stamp().time_ms < hour_ago + 120_000
 
 
@@ -173,7 +172,7 @@ async def test_a_clock_that_has_stepped_does_not_hide_the_ack(step_s: int) -> No
         SessionPool(warm=0) as pool,
         client_at(other.rest_url, pool, ONCE) as client,
     ):
-        pool._clocks[other.rest_url].add(time.time() * 1000, time.time() * 1000, time_ms())
+        pool._clocks[other.rest_url].add(monotonic_ms(), monotonic_ms(), time_ms())
         assert isinstance(await client.cancel_all("cash"), Ack)
 
 
@@ -196,7 +195,7 @@ async def test_an_open_connection_serves_when_no_other_can_be_opened(
         elif len([each for each in other.seen if b"cash" in each.head]) > 1:
             writer.write(http(ack_bytes(seen)))
 
-    async def fail(*_: object) -> None:
+    def fail(*_: object) -> None:
         raise OSError(errno.EMFILE, "Too many open files")
 
     async with (
@@ -206,7 +205,7 @@ async def test_an_open_connection_serves_when_no_other_can_be_opened(
         client_at(other.rest_url, pool, RetryPolicy(base=0.001, patience=0.001)) as client,
     ):
         await asyncio.gather(*(opening.cancel_all("margin") for _ in range(2)))
-        monkeypatch.setattr("aiohttp.TCPConnector._create_connection", fail)
+        monkeypatch.setattr(dialer.Dialer, "_socket", fail)
         ack = await client.cancel_all("cash")
     assert other.accepted == 2
     assert [attempt.fate for attempt in ack.attempts].count("answered") >= 1
@@ -236,7 +235,7 @@ async def stream_of(exchange: SimulatedExchange) -> Any:
         yield client
 
 
-async def following(exchange: SimulatedExchange, client: Client) -> Any:
+async def following(exchange: SimulatedExchange, client: Client[Any]) -> Any:
     """A consumer that is subscribed."""
     updates = client.order_updates("cash")
     await exchange.until(lambda: exchange.operations("subscribe"))
@@ -342,6 +341,6 @@ async def test_a_stream_that_ends_as_soon_as_it_is_up_is_not_tried_in_a_storm() 
     """The wait doubles on, unless the connection lived for longer than the longest wait."""
     waits = [0.0]
     while len(waits) < 9:
-        waits.append(wait_after(waits[-1], lived=0.5))
+        waits.append(wait_after(waits[-1], lived=0.5, reconnect=(0.1, 5.0)))
     assert waits == [0.0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0]
-    assert wait_after(5.0, lived=6.0) == 0.1
+    assert wait_after(5.0, lived=6.0, reconnect=(0.1, 5.0)) == 0.1

@@ -1,24 +1,28 @@
 """Connections between requests: what arrives on them, what ends them, and who may take them."""
 
 import asyncio
+import socket
 from typing import Any
 
 import pytest
-from aiohttp.client_proto import ResponseHandler
 
 from masscancel import (
     Ack,
     AuthenticationError,
     Client,
     MassCancelError,
+    NotSent,
     OutcomeUnknown,
     RetryPolicy,
     SessionPool,
 )
 from masscancel.sim import Answer, Hang, Hold, SimulatedExchange, Unsolicited
+from masscancel.transport.connection import Connection
+from masscancel.transport.host import SLOW_DIAL
+from masscancel.transport.resolver import Resolver
 from peers import Peer, Seen, ack_bytes, http
 from proxy import Proxy
-from stages import client_at
+from stages import client_at, serving, trusting
 from support import account_of, client_of, cold_pool
 
 TIMEOUT_408 = b"HTTP/1.0 408 Request Time-out\r\nConnection: close\r\n\r\n<html>Time-out</html>"
@@ -44,6 +48,32 @@ async def test_a_reply_to_nothing(
         assert not exchange.open_orders(account, "cash")
     one, other = exchange.operations("cancel-all")
     assert one.connection != other.connection
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("idle", [True, False])
+async def test_a_reply_to_nothing_while_a_request_is_signed(
+    exchange: SimulatedExchange, idle: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Row: a response on an idle connection. Nothing was sent on it; another is used, at once."""
+    account = account_of(exchange)
+    retry = RetryPolicy(patience=3600.0, base=0.001)
+    async with cold_pool() as pool, client_of(exchange, account, pool=pool, retry=retry) as client:
+        await client.cancel_all("margin")
+        taken = None if idle else pool.host(exchange.rest_url).take(cancels=True)
+        stamp: Any = pool.stamp
+
+        def interrupted(*args: Any) -> Any:
+            monkeypatch.undo()
+            exchange.write_unsolicited(TIMEOUT_408)
+            return stamp(*args)
+
+        monkeypatch.setattr(pool, "stamp", interrupted)
+        ack = await client.cancel_all("cash", timeout=1)
+        assert [attempt.fate for attempt in ack.attempts] == ["not sent", "answered"]
+        if taken is not None:
+            taken.abort()
+    assert len(exchange.operations("cancel-all")) == 2
 
 
 @pytest.mark.asyncio
@@ -150,6 +180,29 @@ async def test_idle_connections_serve_others_while_one_connects(
 
 
 @pytest.mark.asyncio
+async def test_a_dial_that_hangs_on_holds_up_no_later_call(
+    exchange: SimulatedExchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Row: connect hangs. Once the venue can be reached again, no dial of before is waited for."""
+    account = account_of(exchange)
+    connecting: list[Any] = []
+
+    async def hangs(*address: Any) -> Any:
+        connecting.append(address)
+        await asyncio.Event().wait()
+
+    async with cold_pool() as pool, client_of(exchange, account, pool=pool) as client:
+        with monkeypatch.context() as patched:
+            patched.setattr(asyncio.get_running_loop(), "sock_connect", hangs)
+            with pytest.raises(NotSent):
+                await client.cancel_all("cash", timeout=2 * SLOW_DIAL)
+        ack = await client.cancel_all("cash", timeout=0.5)
+        assert [attempt.fate for attempt in ack.attempts] == ["answered"]
+    assert len(connecting) == 1
+    assert exchange.connections_opened == 1
+
+
+@pytest.mark.asyncio
 async def test_no_send_after_a_refusal(exchange: SimulatedExchange) -> None:
     """Row: authentication errors are never retried, not even while an earlier attempt hangs."""
     account = account_of(exchange)
@@ -166,18 +219,29 @@ async def test_no_send_after_a_refusal(exchange: SimulatedExchange) -> None:
 
 
 @pytest.mark.asyncio
-async def test_the_name_of_a_warm_origin_is_not_asked_again(exchange: SimulatedExchange) -> None:
+async def test_the_name_of_a_warm_origin_is_not_asked_again() -> None:
     """Row: resolver hangs. Calls on warm connections ask no name service."""
-    account = account_of(exchange)
-    async with cold_pool() as pool, client_of(exchange, account, pool=pool) as client:
-        await client.cancel_all("cash")
-        loop = asyncio.get_running_loop()
-        loop.getaddrinfo = None  # type: ignore[method-assign, assignment]  # would raise
-        await client.cancel_all("cash")
-    assert exchange.connections_opened == 1
+    asked: list[Any] = []
+
+    def lookup(*args: Any, **options: Any) -> Any:
+        asked.append(args)
+        return socket.getaddrinfo("127.0.0.1", *args[1:], **options)
+
+    answer = lambda seen, writer: writer.write(http(ack_bytes(seen)))  # noqa: E731  # one line
+    async with (
+        Peer(answer, tls=serving("venue.test")) as peer,
+        cold_pool(ssl_context=trusting()) as pool,
+        _client(f"https://venue.test:{peer.port}", pool) as client,
+    ):
+        pool._dialer.resolver = Resolver(ttl=0.001, lookup=lookup)  # in place of the system's
+        for _ in range(3):
+            await client.cancel_all("cash")
+            await asyncio.sleep(0.002)
+    assert len(asked) == 1
+    assert peer.accepted == 1
 
 
-def _client(url: str, pool: SessionPool, group: int = 0, **options: Any) -> Client:
+def _client(url: str, pool: SessionPool, group: int = 0, **options: Any) -> Client[Any]:
     return client_at(url, pool, options.get("retry", RetryPolicy()), group)
 
 
@@ -187,9 +251,9 @@ async def test_a_call_that_is_cancelled_leaves_the_connection_of_another_alone(
 ) -> None:
     """Beyond the page: in one turn its answer ends, another takes the connection, it is ended."""
     begun, ends, news = asyncio.Event(), asyncio.Event(), asyncio.Event()
-    real = ResponseHandler.data_received
+    real = Connection.data_received
 
-    def data_received(self: ResponseHandler, data: bytes) -> None:
+    def data_received(self: Connection, data: bytes) -> None:
         (news if ends.is_set() else begun).set()  # news: something else has come just before
         real(self, data)
 
@@ -203,7 +267,7 @@ async def test_a_call_that_is_cancelled_leaves_the_connection_of_another_alone(
 
     async with Peer(answer) as peer, cold_pool() as pool, _client(peer.rest_url, pool) as client:
         await client.cancel_all("cash")
-        monkeypatch.setattr(ResponseHandler, "data_received", data_received)
+        monkeypatch.setattr(Connection, "data_received", data_received)
         first = asyncio.create_task(client.cancel_all("cash"))
         await begun.wait()
 

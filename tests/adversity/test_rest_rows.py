@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any
 
+import aiohttp
 import pytest
 
 from masscancel import (
@@ -18,6 +19,7 @@ from masscancel import (
     RetryPolicy,
     SessionPool,
     Target,
+    Unproven,
     VenueError,
     cancel_many,
 )
@@ -32,7 +34,7 @@ from masscancel.sim import (
     Script,
     SimulatedExchange,
 )
-from peers import Peer, Seen, ack_bytes, free_port, http
+from peers import Peer, Seen, ack_bytes, free_port, frozen_port, full_backlog, http
 from proxy import Proxy, drop
 from stages import ONCE, client_at, ours, serving, trusting
 from support import account_of, client_of, cold_pool, venue_of
@@ -176,7 +178,7 @@ async def test_an_absurd_clock_ends_no_keeper(exchange: SimulatedExchange, body:
 
 @pytest.mark.parametrize("year_ms", [0, 253402300799999, -(10**14), 10**300])
 async def test_one_absurd_clock_does_not_stop_a_cancel(year_ms: int) -> None:
-    """Beyond the page: one reading far off (a cache's, say) is put right by the next refusal."""
+    """Beyond the page: it is not believed, and what ends its connection ends no cancel on it."""
     async with SimulatedExchange() as exchange:
         account = account_of(exchange)
         said = b'{"code":0,"data":{"requestReceiveAt":%d}}' % year_ms
@@ -189,7 +191,42 @@ async def test_one_absurd_clock_does_not_stop_a_cancel(year_ms: int) -> None:
                 lambda: [r for r in exchange.operations("clock") if r.answer != "open"]
             )
             ack = await client.cancel_all("cash")
-        assert ack.attempts[-1].fate == "answered"
+        assert [attempt.fate for attempt in ack.attempts] == ["answered"]
+        assert not exchange.open_orders(account, "cash")
+
+
+async def test_a_cancel_on_a_connection_that_a_probe_gives_up() -> None:
+    """Beyond the page: whenever it is sent, it is not ended with the probe before it."""
+    for turns in range(20):
+        async with SimulatedExchange() as exchange:
+            account = account_of(exchange)
+            said = b'{"code":0,"data":{"requestReceiveAt":0}}'
+            exchange.faults.add(Answer(200, said), operation="clock", times=1)
+            async with (
+                SessionPool(warm=1, warm_interval=60) as pool,
+                client_of(exchange, account, pool=pool) as client,
+            ):
+                await exchange.until(lambda: exchange.operations("clock"))
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                ack = await client.cancel_all("cash")
+            assert [attempt.fate for attempt in ack.attempts] == ["answered"], turns
+
+
+async def test_a_clock_that_was_far_off_once_is_put_right() -> None:
+    """Beyond the page: one reading far off (a cache's, say) is put right by the next refusal."""
+    async with SimulatedExchange() as exchange:
+        account = account_of(exchange)
+        said = b'{"code":0,"data":{"requestReceiveAt":20000000000000}}'
+        exchange.faults.add(Answer(200, said), operation="clock", times=1)
+        async with (
+            SessionPool(warm=1, warm_interval=60) as pool,
+            client_of(exchange, account, pool=pool) as client,
+        ):
+            while pool.clock(exchange.rest_url).measured_at < 0:  # noqa: ASYNC110  # the client's
+                await asyncio.sleep(0)
+            ack = await client.cancel_all("cash")
+        assert [attempt.fate for attempt in ack.attempts] == ["refused", "answered"]
         assert not exchange.open_orders(account, "cash")
 
 
@@ -318,19 +355,53 @@ async def test_a_slow_venue_holds_nobody_up(exchange: SimulatedExchange) -> None
 # --- the ends of pools and clients ----------------------------------------------------------------
 
 
-async def test_a_closed_pool_ends_calls_as_not_sent(exchange: SimulatedExchange) -> None:
-    """Beyond the page: a pool that closes under a call ends it within its time, honestly."""
+@pytest.mark.parametrize("borrowed", [False, True])
+async def test_a_closed_pool_ends_calls_under_way(
+    exchange: SimulatedExchange, borrowed: bool
+) -> None:
+    """Beyond the page: a pool that closes under calls ends them at once, and honestly."""
     account = account_of(exchange)
-    exchange.faults.add(Hang(executed=True), operation="cancel-all", times=None)
-    pool = cold_pool()
-    async with pool:
-        client = client_of(exchange, account, pool=pool)
-        await client.__aenter__()
-        task = asyncio.create_task(client.cancel_all("cash", timeout=0.3))
-        await exchange.until(lambda: exchange.waiting)
-    with pytest.raises(OutcomeUnknown) as caught:
-        await task
-    assert caught.value.may_have_executed
+    exchange.faults.add(Hang(executed=True), times=None)
+    session = aiohttp.ClientSession if borrowed else None
+    with free_port() as port:
+        async with SessionPool(connections=1, warm=0, session=session) as pool:
+            client = client_of(exchange, account, pool=pool)
+            nowhere = client_at(f"http://127.0.0.1:{port}", pool, RetryPolicy(base=3600.0))
+            for each in (client, nowhere):
+                await each.__aenter__()
+            sent = [
+                asyncio.create_task(client.cancel_all("cash", timeout=30)),
+                asyncio.create_task(client.open_orders("cash", timeout=30)),
+                asyncio.create_task(client.cancel_all_and_confirm("cash", timeout=0.3)),
+            ]
+            unsent = [
+                asyncio.create_task(client.open_orders("margin", timeout=30)),  # waits for a place
+                asyncio.create_task(nowhere.cancel_all("cash", timeout=30)),  # will try again
+            ]
+            await exchange.until(lambda: len(exchange.requests) == 3)
+        async with asyncio.timeout(2):
+            errors = await asyncio.gather(*sent, *unsent, return_exceptions=True)
+    kinds = [type(error) for error in errors]
+    assert kinds == [OutcomeUnknown, OutcomeUnknown, Unproven, NotSent, NotSent]
+    unknown = [isinstance(error, MassCancelError) and error.may_have_executed for error in errors]
+    assert unknown == [True, False, True, False, False]
+    assert not ours()
+    with pytest.raises(NotSent):
+        await client.cancel_all("cash")
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_a_closed_pool_ends_calls_that_wait_for_a_connection(scheme: str) -> None:
+    """Beyond the page: likewise, in the middle of TCP's handshake or of TLS's."""
+    async with full_backlog() if scheme == "http" else frozen_port() as port:
+        async with SessionPool(warm=0) as pool:
+            client = client_at(f"{scheme}://127.0.0.1:{port}", pool, RetryPolicy())
+            await client.__aenter__()
+            calling = asyncio.create_task(client.cancel_all("cash", timeout=30))
+            await asyncio.sleep(0.05)
+        async with asyncio.timeout(2):
+            with pytest.raises(NotSent):
+                await calling
     assert not ours()
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from msgspec.structs import replace
 
 from masscancel import Ack, AscendEX, Client, Credentials, OutcomeUnknown, SessionPool
 from masscancel.models import Gap, OrderUpdate
@@ -22,8 +23,9 @@ from masscancel.sim import (
     SimulatedExchange,
     Truncate,
 )
+from masscancel.transport.settings import StreamSettings
 from proxy import Proxy, Treatment, drop, finish_after, forward, reset_after
-from support import account_of
+from support import QUICK_STREAMS, account_of
 
 pytestmark = pytest.mark.asyncio
 
@@ -31,18 +33,11 @@ BTC = "BTC/USDT"
 PING = b'{"m":"ping","hp":3}'
 
 
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reconnect and give up soon, so that a test takes no long time."""
-    monkeypatch.setattr("masscancel.stream.RECONNECT", (0.001, 0.01))
-    monkeypatch.setattr("masscancel.stream.CLOSE", 0.05)
-
-
 class Scene:
     """A client whose wires go through a proxy, and whose stream is followed."""
 
     def __init__(
-        self, exchange: SimulatedExchange, account: Account, client: Client, proxy: Proxy
+        self, exchange: SimulatedExchange, account: Account, client: Client[Any], proxy: Proxy
     ) -> None:
         self.exchange = exchange
         self.account = account
@@ -75,12 +70,12 @@ class Scene:
 
 
 @asynccontextmanager
-async def proxied(warm: int = 0) -> AsyncIterator[Scene]:
+async def proxied(warm: int = 0, streams: StreamSettings = QUICK_STREAMS) -> AsyncIterator[Scene]:
     """A client that has a stream and so many idle connections, all through a proxy."""
     async with (
         SimulatedExchange() as exchange,
         Proxy(exchange.port) as proxy,
-        SessionPool(warm=warm) as pool,
+        SessionPool(warm=warm, streams=streams) as pool,
     ):
         account = account_of(exchange)
         venue = AscendEX(
@@ -103,20 +98,14 @@ DIRECTIONS: dict[str, tuple[Treatment, Treatment]] = {
 
 
 @pytest.mark.parametrize("vanishes", DIRECTIONS)
-async def test_a_stream_in_a_black_hole(vanishes: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_stream_in_a_black_hole(vanishes: str) -> None:
     """Rows: black hole, frozen peer. No RST tells of it; the pings do, and consumers are told."""
-    async with proxied() as scene:
+    async with proxied(streams=replace(QUICK_STREAMS, ping=0.05)) as scene:
         for wire in scene.proxy.wires:
             wire.up, wire.down = DIRECTIONS[vanishes]
-        monkeypatch.setattr("masscancel.stream.PING", 0.01)
-        scene.exchange.streams[0].end(reset=False)  # its pinger runs at the old pace
-        scene.proxy.cut()
-        assert (await scene.gap()).account_category == "cash"
+        gap = await scene.gap()
+        assert (gap.account_category, gap.reason) == ("cash", "nothing was heard for too long")
         await scene.subscribed(2)
-        for wire in scene.proxy.wires:
-            wire.up, wire.down = DIRECTIONS[vanishes]
-        assert (await scene.gap()).reason == "nothing was heard for too long"
-        await scene.subscribed(3)
 
 
 @pytest.mark.parametrize("vanishes", DIRECTIONS)
@@ -255,7 +244,10 @@ async def test_a_flood_of_the_protocols_pings() -> None:
     host = "{}:{}".format(*runner.addresses[0][:2])
     venue = AscendEX(rest_url=f"http://{host}", stream_url=f"ws://{host}", account_group=0)
     try:
-        async with Client(Credentials("key", "secret"), venue=venue) as client:
+        async with (
+            SessionPool(streams=QUICK_STREAMS) as pool,
+            Client(Credentials("key", "secret"), venue=venue, pool=pool) as client,
+        ):
             ack = await client.cancel_all("cash", via="stream")
             assert [attempt.fate for attempt in ack.attempts] == ["answered"]
             async with asyncio.timeout(5):

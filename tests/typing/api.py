@@ -3,13 +3,14 @@
 import signal
 from collections.abc import AsyncIterator
 from decimal import Decimal
-from typing import Literal, assert_type
+from typing import Any, Literal, assert_type
 
 from masscancel import (
     Ack,
     AscendEX,
     Attempt,
     AuthenticationError,
+    Cancellable,
     Client,
     ConfigurationError,
     Confirmation,
@@ -29,6 +30,7 @@ from masscancel import (
     Outcome,
     OutcomeUnknown,
     PermissionDenied,
+    ProofPolicy,
     ProtocolError,
     RateLimited,
     RetryPolicy,
@@ -42,7 +44,9 @@ from masscancel import (
     cancel_as_completed,
     cancel_many,
     cancel_on_exit,
+    subscribe,
 )
+from masscancel.events import CallEnded, Event
 
 credentials = Credentials("key", "secret")
 assert_type(Credentials("key", "secret", label="mm-17"), Credentials)
@@ -55,7 +59,6 @@ venue = AscendEX(rest_url="https://venue.test", stream_url="wss://venue.test")
 assert_type(venue, AscendEX)
 assert_type(venue.account_group, int | None)
 AscendEX(rest_url="https://venue.test", stream_url="wss://venue.test", account_group=6)
-AscendEX()  # type: ignore[call-arg]  # there are no default hosts
 
 policy = RetryPolicy(base=0.05, cap=1.0, early_sends=3, patience=1.0)
 
@@ -63,7 +66,8 @@ policy = RetryPolicy(base=0.05, cap=1.0, early_sends=3, patience=1.0)
 async def one_account() -> None:
     """What a strategy pastes."""
     async with Client(credentials, venue=venue) as client:
-        assert_type(client, Client)
+        assert_type(client, Client[AscendEX])
+        assert_type(client.venue.account_group, int | None)
         assert_type(client.label, str)
         ack = await client.cancel_all("cash")
         assert_type(ack, Ack)
@@ -76,6 +80,7 @@ async def one_account() -> None:
         confirmation = await client.cancel_all_and_confirm("cash", timeout=10.0, settle=0.25)
         assert_type(confirmation, Confirmation)
         assert_type(await client.open_orders("cash", "BTC/USDT", timeout=1), list[OpenOrder])
+        assert_type(await client.can_cancel("cash", timeout=1), Literal["yes", "no", "unknown"])
 
     assert_type(ack.account_category, str)
     assert_type(ack.account_id, str)
@@ -102,7 +107,8 @@ def an_order(order: OpenOrder) -> None:
     """Prices and quantities are exact."""
     assert_type(order.order_id, str)
     assert_type(order.symbol, str)
-    assert_type(order.side, Literal["buy", "sell"])
+    assert_type(order.side, Literal["buy", "sell", "unknown"])
+    assert_type(order.book, str)
     assert_type(order.price, Decimal)
     assert_type(order.quantity - order.filled_quantity, Decimal)
     assert_type(order.order_type, str)
@@ -156,7 +162,7 @@ async def many_accounts(accounts: list[Credentials]) -> None:
                 assert_type(outcome.ok, bool)
 
 
-async def a_strategy(client: Client, gate: OrderGate) -> None:
+async def a_strategy(client: Client[Any], gate: OrderGate) -> None:
     """Cancelled on exit, watched by a switch; every order passes the gate."""
     target = Target(client, "cash")
     async with cancel_on_exit(target, gate=gate, signals=(signal.SIGTERM,)) as guard:
@@ -175,7 +181,7 @@ async def a_strategy(client: Client, gate: OrderGate) -> None:
     gate.reopen()
 
 
-async def what_happens_to_orders(client: Client) -> None:
+async def what_happens_to_orders(client: Client[Any]) -> None:
     """Updates, and gaps where some may be missing."""
     async for update in client.order_updates("cash"):
         if isinstance(update, Gap):
@@ -187,7 +193,7 @@ async def what_happens_to_orders(client: Client) -> None:
             assert_type(update.filled_quantity, Decimal)
 
 
-async def what_can_go_wrong(client: Client) -> None:
+async def what_can_go_wrong(client: Client[Any]) -> None:
     """Every error, with what it carries."""
     try:
         await client.cancel_all("cash")
@@ -219,3 +225,23 @@ async def what_can_go_wrong(client: Client) -> None:
         assert_type(error.attempts, tuple[Attempt, ...])
         assert_type(error.may_have_executed, bool)
         assert_type(error.context, str)
+
+
+def a_listener(event: Event) -> None:
+    """What happens, as values."""
+    if isinstance(event, CallEnded):
+        assert_type(event.scope.symbol, str | None)
+        assert_type(event.ok, bool)
+
+
+unsubscribe = subscribe(a_listener)
+unsubscribe()
+
+
+async def anything_cancellable(client: Cancellable) -> None:
+    """A target takes whatever has what a fan-out needs; books may be left out by name."""
+    target = Target(client, "usdm", books=("ordinary",))
+    assert_type(await cancel_many(target), FanOutReport)
+    async for outcome in cancel_as_completed([target]):
+        assert_type(outcome, Outcome)
+    Client(credentials, venue=venue, proof=ProofPolicy(sweep_again=1.0), rates={"weight": 100})

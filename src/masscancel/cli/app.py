@@ -4,20 +4,31 @@ import inspect
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import typer
 from typer.main import get_command
 
+from masscancel.cli.cancel import cancel
 from masscancel.cli.demo import demo
+from masscancel.cli.failures import error_fields, failure
 from masscancel.cli.guard import guard
-from masscancel.cli.orders import cancel, orders
-from masscancel.cli.render import complain
+from masscancel.cli.orders import orders
+from masscancel.cli.render import complain, print_json
 from masscancel.cli.simulate import sim
-from masscancel.cli.status import EPILOG, GUARD_EPILOG, Known, Status, status_of
+from masscancel.cli.status import (
+    EPILOG,
+    GUARD_EPILOG,
+    STATUSES_ELSEWHERE,
+    Known,
+    Status,
+    status_of,
+)
 from masscancel.cli.venues import venues
+from masscancel.cli.verbosity import LogLevel, Verbose, quiet, speak, speaking
 from masscancel.cli.watch import watch
 from masscancel.errors import MassCancelError
 
@@ -25,7 +36,6 @@ __all__ = ["app", "run"]
 
 app = typer.Typer(
     name="masscancel",
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -51,10 +61,10 @@ _COMMANDS: Final[Sequence[Callable[..., int]]] = (
 for _command in _COMMANDS:
     app.command(
         help=_help(_command),
-        epilog=GUARD_EPILOG if _command is guard else EPILOG,
+        epilog=GUARD_EPILOG if _command is guard else STATUSES_ELSEWHERE,
         # what follows guard's COMMAND is that command's own
         context_settings={"allow_interspersed_args": _command is not guard},
-    )(_command)
+    )(speaking(_command))
 
 
 def _print_version(wanted: bool) -> None:
@@ -72,8 +82,11 @@ def masscancel(
             "--version", callback=_print_version, is_eager=True, help="Print the version."
         ),
     ] = False,
+    verbose: Verbose = 0,
+    log_level: LogLevel = None,
 ) -> None:
     """Cancel every open order, at once. 'masscancel demo' shows how, and needs no exchange."""
+    speak(verbose, log_level)
     if ctx.invoked_subcommand is None:
         ctx.get_help()
         raise typer.Exit(Status.USAGE)
@@ -85,43 +98,62 @@ def run(arguments: Sequence[str]) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     known = Known()
-    try:
-        status = get_command(app).main(
-            args=list(arguments), prog_name="masscancel", standalone_mode=False, obj=known
-        )
-    except MassCancelError as error:
-        return _fail(status_of(error), str(error))
-    except (KeyboardInterrupt, typer.Abort):
-        status = Status.INTERRUPTED
-    except OSError as error:
+    with quiet():
+        try:
+            status = get_command(app).main(
+                args=list(arguments), prog_name="masscancel", standalone_mode=False, obj=known
+            )
+        except (KeyboardInterrupt, typer.Abort):
+            status = Status.INTERRUPTED
+        except Exception as error:  # noqa: BLE001  # a traceback may show what is secret
+            known.as_json |= _asks_for_json(arguments)
+            return _fail(error, known)
+        if status == Status.INTERRUPTED and not known.is_over:  # typer makes 130 of Ctrl-C, too
+            if sys.stderr.isatty():
+                sys.stderr.write("\n")  # after the terminal's own ^C
+            words = f"interrupted; {known.words}"
+            perhaps = known.may_have_executed
+            fields = failure(status, "Interrupted", words, may_have_executed=perhaps)
+            return _end(known, Status.INTERRUPTED, words, fields)
+        return int(status or 0)
+
+
+def _asks_for_json(arguments: Sequence[str]) -> bool:
+    """Whether JSON is wanted, where the arguments could not be read. Guard's may be another's."""
+    own = [*arguments, "--"]
+    return "--json" in own[: own.index("--")] and "guard" not in arguments
+
+
+def _fail(error: Exception, known: Known) -> Status:
+    """Say what went wrong, and choose the exit status."""
+    if isinstance(error, MassCancelError):
+        status, line = status_of(error), str(error)
+        fields = {"ok": False, "status": status, "error": error_fields(error)}
+        return _end(known, status, line, fields)
+    kind, status = type(error).__name__, _stopped(known)
+    say = getattr(error, "format_message", None)  # what typer's usage errors have in common
+    if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
-        why = error.strerror or type(error).__name__
-        return _fail(_stopped(known), f"{where}{why}; {known.words}")
-    except Exception as error:  # noqa: BLE001  # a traceback may show what is secret
-        return _fail_oddly(error, known)
-    if status == Status.INTERRUPTED and not known.is_over:  # typer makes 130 of Ctrl-C, too
-        if sys.stderr.isatty():
-            sys.stderr.write("\n")  # after the terminal's own ^C
-        complain(f"interrupted; {known.words}")
-    return int(status or 0)
-
-
-def _fail(status: Status, line: str) -> Status:
-    complain(line)
-    return status
+        line = f"{where}{error.strerror or kind}; {known.words}"
+    elif callable(say):
+        at = getattr(getattr(error, "ctx", None), "command_path", "masscancel")
+        kind, status, line = "UsageError", Status.USAGE, f"{say().rstrip('.')}; see '{at} --help'"
+    else:  # a bug: it shows where it happened, and no value
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{Path(frame.filename).name}:{frame.lineno}"
+        line = f"unexpected {kind} at {where}, please report it; {known.words}"
+    fields = failure(status, kind, line, may_have_executed=status is Status.UNKNOWN)
+    return _end(known, status, line, fields)
 
 
 def _stopped(known: Known) -> Status:
     return Status.UNKNOWN if known.may_have_executed else Status.FAILED
 
 
-def _fail_oddly(error: Exception, known: Known) -> Status:
-    """A usage error of typer's, or a bug: that shows where it happened, and no value."""
-    say = getattr(error, "format_message", None)  # what typer's usage errors have in common
-    if callable(say):
-        at = getattr(getattr(error, "ctx", None), "command_path", "masscancel")
-        return _fail(Status.USAGE, f"{say().rstrip('.')}; see '{at} --help'")
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    where = f"{Path(frame.filename).name}:{frame.lineno}"
-    bug = f"unexpected {type(error).__name__} at {where}, please report it; {known.words}"
-    return _fail(_stopped(known), bug)
+def _end(known: Known, status: Status, line: str, fields: dict[str, Any]) -> Status:
+    """Say it in JSON, too, where that is wanted and standard output still takes it."""
+    if known.as_json:
+        with suppress(OSError):
+            print_json(fields)
+    complain(line)
+    return status

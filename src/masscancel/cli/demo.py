@@ -21,6 +21,7 @@ import typer
 from rich.text import Text
 
 from masscancel import (
+    AscendEX,
     Client,
     Confirmation,
     Credentials,
@@ -122,9 +123,9 @@ def demo(
     known.done("the simulated exchange is gone, with all its orders")
     screen = Screen(svg, quiet=as_json)
     result = asyncio.run(play(Plan(accounts=accounts, symbols=symbols, seed=seed), screen))
+    screen.save_picture("masscancel demo")
     if as_json:
         print_json(_fields(result))
-    screen.save_picture("masscancel demo")
     return result.status
 
 
@@ -243,12 +244,12 @@ def _watches() -> Iterator[Sequence[str]]:
 
 def _client(
     exchange: SimulatedExchange, account: Account, pool: SessionPool, watch: Sequence[str]
-) -> Client:
+) -> Client[AscendEX]:
     credentials = Credentials(account.api_key, account.api_secret, label=account.label)
     return Client(credentials, venue=venue_of(exchange, account), pool=pool, watch=watch)
 
 
-async def _count(clients: Sequence[Client], plan: Plan) -> Counts:
+async def _count(clients: Sequence[Client[AscendEX]], plan: Plan) -> Counts:
     """Ask the exchange how many orders are open, per account and category."""
     scopes = [(client, category) for client in clients for category in SPELLINGS]
     listings = await asyncio.gather(
@@ -299,7 +300,7 @@ def _answers(report: FanOutReport, plan: Plan) -> list[Sheet | Text | str]:
     for start in range(0, len(cells), plan.symbols):
         target = report.outcomes[start].target
         first = target.account_category == next(iter(SPELLINGS))
-        label = target.client.label if first else ""
+        label = target.client.account if first else ""
         rows.append([label, target.account_category, *cells[start : start + plan.symbols]])
     columns = [Column("account"), Column("category")]
     columns += [Column(coin, "right") for coin in plan.coins]
@@ -347,7 +348,7 @@ def _proof(result: Result) -> list[Sheet | Text | str]:
         )
         for order in result.late
     ]
-    label = proof.outcomes[0].target.client.label
+    label = proof.outcomes[0].target.client.account
     title = f"Late orders of {label} in {_LATE_CATEGORY}: they came to light after the first sweep"
     lines = [Text(clean(f"{outcome.target}: {outcome.error}"), "red") for outcome in proof.failed]
     return [Sheet(title=title, columns=columns, rows=rows), "", Text(words, "bold"), *lines]
@@ -381,6 +382,8 @@ def _latencies(report: FanOutReport) -> list[float]:
 def _fields(result: Result) -> dict[str, Any]:
     report, proof, latencies = result.report, result.proof, _latencies(result.report)
     return {
+        "ok": result.status is Status.DONE,
+        "status": result.status,
         "orders_before": result.orders,
         "targets": len(report.outcomes),
         "acknowledged": len(report.succeeded),
@@ -405,7 +408,7 @@ def _fields(result: Result) -> dict[str, Any]:
 
 def _outcome_fields(outcome: Outcome) -> dict[str, Any]:
     return {
-        "account": outcome.target.client.label,
+        "account": outcome.target.client.account,
         "account_category": outcome.target.account_category,
         "symbol": outcome.target.symbol,
         "error": str(outcome.error) if outcome.error else None,

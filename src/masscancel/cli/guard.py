@@ -2,8 +2,14 @@
 
 import asyncio
 import math
-from collections.abc import Sequence
-from typing import Annotated, Final
+import os
+import signal
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any, Final
 
 import msgspec
 import typer
@@ -15,10 +21,12 @@ from masscancel import (
     MassCancelError,
     NotFlat,
     Outcome,
+    PermissionDenied,
     Target,
     cancel_many,
 )
-from masscancel.cli.child import Child
+from masscancel.calls import Scope
+from masscancel.cli.lines import JsonLines
 from masscancel.cli.options import (
     Account,
     Category,
@@ -27,27 +35,39 @@ from masscancel.cli.options import (
     Settle,
     Symbol,
     VenueName,
+    credential_variables,
 )
 from masscancel.cli.render import complain, remark
-from masscancel.cli.status import GuardStatus, Known, status_of
+from masscancel.cli.status import GuardStatus, Known, Status, status_of
+from masscancel.errors import short
+from masscancel.models import Permission
+from masscancel.protection.process import FORWARDED, Child, LeftBehind
+from masscancel.redaction import redact_text
+from masscancel.transport.service_manager import VARIABLES, ServiceManager
 
 __all__ = ["guard"]
 
-_SHOWN: Final = 20  # orders that are still open
-
-Scope = tuple[str, str | None]
+_SHOWN: Final = 20  # orders that are still open, processes that were left behind
+_STDERR: Final = 2
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """What is guarded, and how: times in seconds."""
 
     account: Account
-    scopes: Sequence[Scope]
+    scopes: Sequence[tuple[str, str | None]]
     command: Sequence[str]
     timeout: float
     cancel_timeout: float
-    settle: float
+    settle: float | None
     check: bool
+    hidden: Sequence[str]
+    leave_descendants: bool
+    as_json: bool
+
+    def shown(self, command: str) -> str:
+        """A command line as far as it is of use, without this account's secrets."""
+        return short(redact_text(command, self.account.credentials.secrets))
 
 
 def guard(
@@ -55,7 +75,7 @@ def guard(
     command: Annotated[
         list[str], typer.Argument(metavar="COMMAND", help="The strategy, and its arguments.")
     ],
-    venue: VenueName = "ascendex",
+    venue: VenueName = None,
     category: Category = None,
     symbol: Symbol = None,
     scopes: Annotated[
@@ -78,87 +98,136 @@ def guard(
         float,
         typer.Option("--cancel-timeout", metavar="SECONDS", help="For the cancel and its proof."),
     ] = 10.0,
-    settle: Settle = 0.25,
+    settle: Settle = None,
     settings: Settings = None,
     env_prefix: EnvPrefix = None,
     check: Annotated[
         bool,
-        typer.Option("--check/--no-check", help="List the open orders first, to try the key."),
+        typer.Option(
+            "--check/--no-check",
+            help="First list the open orders, and ask the venue whether the key may cancel.",
+        ),
     ] = True,
+    pass_key: Annotated[
+        bool, typer.Option("--pass-key", help="Pass the guard's own key on to the command.")
+    ] = False,
+    leave_descendants: Annotated[
+        bool,
+        typer.Option(
+            "--leave-descendants",
+            help="Name the processes that the command leaves behind; do not end them.",
+        ),
+    ] = False,
+    json_lines: Annotated[
+        bool,
+        typer.Option(
+            "--json",
+            help="Print a JSON object on each line; the command's own standard output then goes to "
+            "standard error.",
+        ),
+    ] = False,
 ) -> int:
     """Run a strategy; when it ends or stalls, cancel its orders and confirm that none is left.
 
     Try:
 
-      export MASSCANCEL_API_KEY=... MASSCANCEL_API_SECRET=...
-      masscancel guard --category cash -o ... -- python strategy.py
-      masscancel guard --target cash --target margin:BTC/USDT -o ... -- ...
+      export GUARD_API_KEY=... GUARD_API_SECRET=...
+      masscancel guard --env-prefix GUARD --venue kraken --category spot -- python strategy.py
+      masscancel guard --venue ascendex --target cash --target margin:BTC/USDT -o ... -- ...
 
-    The strategy runs as a child of the guard, in a process group of its own. However it ends,
-    SIGKILL included, everything in scope is cancelled and confirmed. It tells that it is alive with
-    one line, where being stuck would show:
+    The strategy tells that it is alive with one line, where being stuck would show:
 
       from masscancel import beat
       beat()   # sends nothing, never blocks; does nothing without a guard
 
     A program in another language writes a byte to the file descriptor in MASSCANCEL_BEAT_FD. If no
-    beat comes for --timeout seconds, or none ever did, the whole group is ended (SIGTERM, a second
-    later SIGKILL), so that it can't send more, and then everything is cancelled. So is a group
-    whose first process has ended. Wrappers that close file descriptors, such as sudo, cut the
-    beats; whoever leaves the process group is out of reach.
+    beat comes for --timeout seconds, or none ever did, the strategy is ended, its process group and
+    what it left behind outside of it (that on Linux): SIGTERM, a second later SIGKILL. Then
+    everything in scope is cancelled and confirmed. So it is if the strategy ends, however it does.
 
-    Signals: SIGINT, SIGTERM, SIGHUP (but under nohup), SIGQUIT, SIGUSR1 and SIGUSR2 are passed on
-    to the group, each once; while it cancels, the guard ignores them. At a terminal the strategy is
-    in the foreground: it reads what is typed and gets Ctrl-C itself. Ctrl-Z stops it, which is a
-    stall. A strategy that ignores SIGTERM and goes on beating goes on.
+    Signals are passed on to the strategy; while it cancels, the guard ignores them. Under systemd,
+    set KillMode=mixed. TimeoutStopSec, or 'docker stop --time', must leave time for the strategy to
+    end, then 4 s, then --cancel-timeout.
 
-    A key of its own: on venues that want a nonce that only grows (Kraken), the strategy's requests
-    and the guard's spoil each other if they share a key. Put the guard's own into GUARD_API_KEY and
-    GUARD_API_SECRET, and say --env-prefix GUARD.
+    The strategy does not inherit the key that the guard has read, unless --pass-key says so. On
+    venues that want a nonce that only grows (Kraken), two who share a key spoil each other's
+    requests.
 
-    systemd: set KillMode=mixed, so that a stop sends SIGTERM to the guard alone; otherwise the
-    strategy gets it twice. TimeoutStopSec must leave time for the strategy to end, then 2 s, then
-    --cancel-timeout: after it, everything is killed, the guard too. Containers: the same holds for
-    'docker stop --time' (10 s if not set) and terminationGracePeriodSeconds; start the guard as the
-    container's own process (CMD ["masscancel", "guard", ...]), not under a shell, which passes no
-    signals on.
-
-    What it can't survive: its own SIGKILL, and the machine's end. beat() returns False then, which
-    is a reason to stop trading; a switch of the venue's own may help. Several venues take a guard
-    each, one inside the other; the outer one needs a longer --timeout than the inner one's with
-    --cancel-timeout and 2 s added.
+    What it can't survive: its own SIGKILL, and the machine's end. beat() returns False then.
+    docs/guard.md has more: systemd, containers, JSON, what is out of reach.
     """
     known: Known = ctx.obj
-    if not (beat_timeout > 0 and (beat_timeout == math.inf or math.isfinite(beat_timeout))):
-        raise ConfigurationError(f"--timeout must be positive, not {beat_timeout}")
-    scoped = _scopes(category, symbol, scopes)
-    account = Account.of(venue, settings, env_prefix, *(name for name, _ in scoped))
-    plan = Plan(
-        account=account,
-        scopes=[(name if name is not None else account.category, one) for name, one in scoped],
-        command=command,
-        timeout=beat_timeout,
-        cancel_timeout=cancel_timeout,
-        settle=settle,
-        check=check,
-    )
+    _open_standard_streams()
+    lines = JsonLines(wanted=json_lines)
+    status: int = Status.INTERRUPTED
+    error = None
     try:
-        return asyncio.run(_guard(plan, known))
-    except Exception as error:
+        _check_timeout(beat_timeout)
+        scoped = _scopes(category, symbol, scopes)
+        account = Account.of(venue, settings, env_prefix, *(name for name, _ in scoped))
+        own_key = () if pass_key else credential_variables(account.venue.name, env_prefix)
+        named = [(name if name is not None else account.category, one) for name, one in scoped]
+        for each in named:
+            account.venue.check_scope(Scope(*each))
+        plan = Plan(
+            account=account,
+            scopes=named,
+            command=command,
+            timeout=beat_timeout,
+            cancel_timeout=cancel_timeout,
+            settle=settle,
+            check=check,
+            hidden=(*own_key, *VARIABLES),
+            leave_descendants=leave_descendants,
+            as_json=json_lines,
+        )
+        status = asyncio.run(_guard(plan, known, lines))
+    except Exception as problem:
         if known.may_have_executed:
-            odd = f"unexpected {type(error).__name__}, please report it"
+            odd = f"unexpected {type(problem).__name__}, please report it"
             complain(f"{odd}; NOT confirmed flat: list the open orders to know")
-            return GuardStatus.NOT_FLAT
-        if not isinstance(error, MassCancelError):
+            status = GuardStatus.NOT_FLAT
+        elif not isinstance(problem, MassCancelError):
+            status = Status.FAILED
             raise
-        complain(f"{error}; the command was not started")
-        return status_of(error)
+        else:
+            error = problem.to_dict()
+            complain(f"{problem}; the command was not started")
+            status = status_of(problem)
+    finally:
+        lines.say("end", status=int(status), started=known.may_have_executed, error=error)
+        lines.close()
+    known.is_over = known.may_have_executed
+    return status
+
+
+def _open_standard_streams() -> None:
+    """Open what is closed: else a socket of ours would become the command's standard error."""
+    for descriptor in range(_STDERR + 1):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest that is free
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            nowhere = Path(os.devnull).open("w")  # noqa: SIM115  # until the process ends
+            setattr(sys, name, nowhere)
+
+
+def _check_timeout(timeout: float) -> None:
+    """Check after how long a command has stalled, in seconds; infinity is never.
+
+    Raises:
+        ConfigurationError: it is not positive.
+    """
+    if not timeout > 0:
+        raise ConfigurationError(f"--timeout must be positive, not {timeout}")
 
 
 def _scopes(
     category: str | None, symbol: str | None, scopes: Sequence[str] | None
 ) -> list[tuple[str | None, str | None]]:
-    """Categories and symbols; ``None`` for the venue's first category, and for every symbol.
+    """Categories and symbols; ``None`` for the venue's only category, and for every symbol.
 
     Raises:
         ConfigurationError: both ways of naming them were used.
@@ -171,47 +240,150 @@ def _scopes(
     return [(name, one if colon else None) for name, colon, one in parts]
 
 
-async def _guard(plan: Plan, known: Known) -> int:
+async def _guard(plan: Plan, known: Known, lines: JsonLines) -> int:
     """Run the command, then cancel; what the guard ends with.
 
     Raises:
         MassCancelError: something is wrong with the venue, the key, the scope or the times; the
             command was not started.
     """
-    async with plan.account.client(plan.cancel_timeout) as client:
-        await _check(plan, client)
+    early: list[int] = []
+    try:
+        with _stopped_by_signals(early):
+            async with plan.account.client(plan.cancel_timeout) as client:
+                return await _run(plan, client, known, lines)
+    except asyncio.CancelledError:
+        if not early:
+            raise
+        name = signal.Signals(early[0]).name
+        complain(f"{name} came before all was checked; the command was not started")
+        return 128 + early[0]
+
+
+@contextmanager
+def _stopped_by_signals(came: list[int]) -> Iterator[None]:
+    """Be cancelled by what is to end this process, until the command takes the signals over.
+
+    As process 1, it would not end by itself. What the parent had blocked counts, too.
+    """
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None  # noqa: S101  # for the type checker: this runs in one
+
+    def stop(number: int, _: FrameType | None) -> None:
+        came.append(number)
+        loop.call_soon_threadsafe(task.cancel)
+
+    taken = [each for each in FORWARDED if signal.getsignal(each) == signal.SIG_DFL]
+    for number in taken:
+        signal.signal(number, stop)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
+    try:
+        yield
+    finally:
+        for number in taken:
+            if signal.getsignal(number) is stop:
+                signal.signal(number, signal.SIG_DFL)
+
+
+async def _run(plan: Plan, client: Client[Any], known: Known, lines: JsonLines) -> int:
+    permissions = await _check(plan, client)
+    targets = [Target(client, category, symbol) for category, symbol in plan.scopes]
+    scopes = ", ".join(map(str, targets))
+    stdout = _STDERR if plan.as_json else None
+    manager = ServiceManager(os.environ)
+    pulse = asyncio.create_task(_keep_pulse(manager))  # it begins with the first wait
+    try:
+        child = Child(plan.command, without=plan.hidden, stdout=stdout)
+    except OSError as error:
+        pulse.cancel()
+        return _not_started(plan.command[0], error)
+    known.sending()
+    has_ended = True
+    try:
+        manager.tell("READY=1", f"STATUS=guarding {scopes}: the command is process {child.pid}")
+        lines.say(
+            "started",
+            pid=child.pid,
+            command=[plan.shown(word) for word in plan.command],
+            targets=[{"account_category": name, "symbol": symbol} for name, symbol in plan.scopes],
+            timeout=plan.timeout if math.isfinite(plan.timeout) else None,
+            cancel_timeout=plan.cancel_timeout,
+            can_cancel=permissions,
+        )
+        has_ended = await child.stay(plan.timeout)
+    except asyncio.CancelledError:  # a signal has come while it was being started
+        pass
+    finally:  # whatever goes wrong here, the cancel must not be lost
         try:
-            child = Child(plan.command)
-        except OSError as error:
-            return _not_started(plan.command[0], error)
-        known.sending()
-        targets = [Target(client, category, symbol) for category, symbol in plan.scopes]
-        try:
-            has_ended = await child.stay(plan.timeout)
-        finally:  # whatever goes wrong here, the cancel must not be lost
-            await child.end()
-            report = await _cancel(plan, targets)
-    known.is_over = True
+            manager.tell("STOPPING=1", f"STATUS=cancelling {scopes}")
+            if not has_ended:
+                lines.say("stalled", has_beaten=child.has_beaten, timeout=plan.timeout)
+            await child.end(leave_descendants=plan.leave_descendants)
+            lines.say(
+                "ended",
+                status=child.status,
+                how=child.death,
+                left_behind=[
+                    {"pid": each.pid, "command": plan.shown(each.command), "fate": each.fate}
+                    for each in child.left_behind
+                ],
+            )
+        finally:
+            report = await _cancel(plan, targets, lines)
+    pulse.cancel()
+    is_flat = "all" if report.all_ok else "NOT"
+    manager.tell(f"STATUS={is_flat} confirmed flat: {scopes}; the command {child.death}")
     return _tell(plan, child, report, has_ended=has_ended)
 
 
-async def _check(plan: Plan, client: Client) -> None:
+async def _keep_pulse(manager: ServiceManager) -> None:
+    """Tell the service manager, twice as often as it wants to hear it, that this process is well.
+
+    The guard ends a command that stalls by itself; until then, and while it cancels, it is well.
+    """
+    while manager.watchdog is not None:
+        manager.tell("WATCHDOG=1")
+        await asyncio.sleep(manager.watchdog / 2)
+
+
+async def _check(plan: Plan, client: Client[Any]) -> Mapping[str, Permission]:
     """Find out what would make the cancel fail, while nothing is at stake yet.
+
+    Returns:
+        Whether the key may cancel, by category; empty if that is not to be asked.
 
     Raises:
         MassCancelError: it would.
     """
     await cancel_many((), confirm=True, timeout=plan.cancel_timeout, settle=plan.settle)
     for category, symbol in plan.scopes:
-        flow = client.venue.cancel_all(category, symbol, None)
-        next(flow)  # which checks the scope, and sends nothing
-        flow.close()
-        if plan.check:
-            await client.open_orders(category, symbol, timeout=plan.cancel_timeout)
+        client.check_scope(Scope(category, symbol))
+    if not plan.check:
+        return {}
+    for category, symbol in plan.scopes:
+        await client.open_orders(category, symbol, timeout=plan.cancel_timeout)
+    permissions: dict[str, Permission] = {}
+    for category in dict.fromkeys(category for category, _ in plan.scopes):
+        can = await client.can_cancel(category, timeout=plan.cancel_timeout)
+        permissions[category] = can
+    title = client.venue.title
+    if denied := [category for category, can in permissions.items() if can == "no"]:
+        words = f"{title} says that the key may not trade, so it can't cancel"
+        raise PermissionDenied(message=f"{words}: {', '.join(denied)}")
+    if unknown := [category for category, can in permissions.items() if can == "unknown"]:
+        words = f"the key lists open orders on {title}; whether it may cancel can't be known there"
+        remark(f"{words}: {', '.join(unknown)}")
+    return permissions
 
 
-async def _cancel(plan: Plan, targets: Sequence[Target]) -> FanOutReport:
-    return await cancel_many(targets, confirm=True, timeout=plan.cancel_timeout, settle=plan.settle)
+async def _cancel(plan: Plan, targets: Sequence[Target], lines: JsonLines) -> FanOutReport:
+    return await cancel_many(
+        targets,
+        confirm=True,
+        timeout=plan.cancel_timeout,
+        settle=plan.settle,
+        on_outcome=lambda outcome: lines.say("outcome", **outcome.to_dict()),
+    )
 
 
 def _not_started(program: str, error: OSError) -> int:
@@ -222,6 +394,9 @@ def _not_started(program: str, error: OSError) -> int:
 
 def _tell(plan: Plan, child: Child, report: FanOutReport, *, has_ended: bool) -> int:
     """Say how it went, and with what to end. Not before all is done: a terminal may block."""
+    left = child.left_behind
+    for line in _leftovers(plan, left):
+        complain(line)
     words = f"the command {child.death}"
     if not has_ended:
         missed = f"{'stopped beating' if child.has_beaten else 'never beat'}"
@@ -238,9 +413,23 @@ def _tell(plan: Plan, child: Child, report: FanOutReport, *, has_ended: bool) ->
                 complain(line)
         failed = ", ".join(str(outcome.target) for outcome in report.failed)
         complain(f"{words}; NOT confirmed flat: {failed}")
-    if child.status is None or not report.all_ok:
+    fates = {each.fate for each in left}
+    if child.status is None or not report.all_ok or "could not be ended" in fates:
         return GuardStatus.NOT_FLAT
+    if "left alone" in fates:
+        return GuardStatus.LEFT
     return child.status if has_ended else GuardStatus.STALLED
+
+
+def _leftovers(plan: Plan, left: Sequence[LeftBehind]) -> list[str]:
+    """What the command left behind, and what became of it."""
+    lines = [
+        f"left behind by the command: process {each.pid}, {plan.shown(each.command)}: {each.fate}"
+        for each in left[:_SHOWN]
+    ]
+    if len(left) > _SHOWN:
+        lines.append(f"and {len(left) - _SHOWN} more processes")
+    return lines
 
 
 def _filled(outcome: Outcome) -> Sequence[str]:

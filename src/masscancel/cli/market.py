@@ -1,16 +1,39 @@
 """A made-up market on the simulated exchange: accounts, orders, and the way in to each account."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import Final
 
-from masscancel import AscendEX
-from masscancel.sim import Account, SimulatedExchange
+import msgspec
 
-__all__ = ["COINS", "SPELLINGS", "open_accounts", "place_orders", "venue_of"]
+from masscancel import ConfigurationError
+from masscancel.cli.options import load, settings_of
+from masscancel.cli.render import named
+from masscancel.sim import (
+    Account,
+    AscendEXDialect,
+    BinanceDialect,
+    Dialect,
+    KrakenDialect,
+    SimulatedExchange,
+)
+from masscancel.sim.kraken import Pair
+from masscancel.venues.ascendex import AscendEX
 
-#: Where each coin's price lies, in USDT.
+__all__ = [
+    "COINS",
+    "MARKETS",
+    "SPELLINGS",
+    "Market",
+    "market_of",
+    "open_accounts",
+    "place_orders",
+    "settings_for",
+    "venue_of",
+]
+
+#: Where each coin's price lies, in dollars.
 COINS: Final = {
     "BTC": Decimal(64000),
     "ETH": Decimal(3100),
@@ -19,10 +42,65 @@ COINS: Final = {
     "XRP": Decimal("0.52"),
     "ADA": Decimal("0.38"),
 }
-#: How each account category spells a coin's symbol.
+
+
+class Market(msgspec.Struct, frozen=True):
+    """A venue's market: what is traded there, and how it is spelled.
+
+    Attributes:
+        spellings: how each account category spells a coin's symbol.
+        open: makes the venue's dialect, in which these symbols exist and no others do.
+        coins: the venue's own names of coins, where they are others.
+    """
+
+    spellings: Mapping[str, str]
+    open: Callable[["Market"], Dialect]
+    coins: Mapping[str, str] = {}
+
+    def symbol(self, category: str, coin: str) -> str:
+        """A coin's symbol."""
+        return self.spellings[category].format(self.coins.get(coin, coin))
+
+    def symbols(self, category: str) -> list[str]:
+        """Every symbol of a category."""
+        return [self.symbol(category, coin) for coin in COINS]
+
+    def every_symbol(self) -> set[str]:
+        """Every symbol of every category."""
+        return {symbol for category in self.spellings for symbol in self.symbols(category)}
+
+
+def _open_kraken(market: Market) -> Dialect:
+    pairs = [Pair(name, name, f"{name[:-3]}/USD") for name in market.symbols("spot")]
+    return KrakenDialect(pairs=pairs, contracts=market.symbols("futures"))
+
+
+#: How each account category of the reference venue spells a coin's symbol.
 SPELLINGS: Final = {"cash": "{}/USDT", "margin": "{}/USDT", "futures": "{}-PERP"}
+#: The markets, by the venues' names.
+MARKETS: Final = {
+    "ascendex": Market(SPELLINGS, lambda market: AscendEXDialect(symbols=market.every_symbol())),
+    "binance": Market(
+        {"spot": "{}USDT", "usdm": "{}USDT"},
+        lambda market: BinanceDialect(symbols=market.every_symbol()),
+    ),
+    "kraken": Market({"spot": "{}USD", "futures": "PF_{}USD"}, _open_kraken, {"BTC": "XBT"}),
+}
 
 _NOTIONAL: Final = 2000
+
+
+def market_of(venue_name: str) -> Market:
+    """The market of a venue.
+
+    Raises:
+        ConfigurationError: the venue is not simulated.
+    """
+    market = MARKETS.get(venue_name)
+    if market is None:
+        there_are = named(MARKETS, last="and")
+        raise ConfigurationError(f"no simulated venue {venue_name!r}; there are: {there_are}")
+    return market
 
 
 def open_accounts(exchange: SimulatedExchange, count: int) -> list[Account]:
@@ -38,9 +116,11 @@ def place_orders(
     coins: Sequence[str],
     count: int,
     rng: random.Random,
+    market: Market | None = None,
 ) -> None:
     """Put so many orders into an account's book, in turn over its categories and the coins."""
-    scopes = [(category, coin) for coin in coins for category in SPELLINGS]
+    market = market or MARKETS["ascendex"]
+    scopes = [(category, coin) for coin in coins for category in market.spellings]
     for index in range(count):
         category, coin = scopes[index % len(scopes)]
         side = rng.choice(("buy", "sell"))
@@ -49,7 +129,7 @@ def place_orders(
         exchange.place(
             account,
             category,
-            SPELLINGS[category].format(coin),
+            market.symbol(category, coin),
             side=side,
             price=f"{price:.5g}",
             quantity=f"{_NOTIONAL * rng.randint(1, 10) / COINS[coin]:.3g}",
@@ -63,3 +143,15 @@ def venue_of(exchange: SimulatedExchange, account: Account) -> AscendEX:
         stream_url=exchange.stream_url,
         account_group=account.group,
     )
+
+
+def settings_for(exchange: SimulatedExchange, account: Account) -> dict[str, str]:
+    """What ``-o`` has to say to reach an account: every URL of the venue leads here."""
+    found: dict[str, str] = {}
+    for setting in settings_of(load(exchange.dialect.name)):
+        if setting.name.endswith("_url"):
+            streams = "stream" in setting.name
+            found[setting.name] = exchange.stream_url if streams else exchange.rest_url
+        elif setting.name == "account_group":
+            found[setting.name] = str(account.group)
+    return found

@@ -3,31 +3,77 @@
 import os
 from collections.abc import Sequence
 from types import NoneType
-from typing import Annotated, Any, cast, get_args
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import msgspec
 import typer
 
 from masscancel import Client, ConfigurationError, Credentials
-from masscancel.venue import Venue
-from masscancel.venues import load
+from masscancel.cli.render import named
+from masscancel.cli.status import Known
+from masscancel.venues import VENUES
+from masscancel.venues import load as load_class
+from masscancel.venues.base import Venue
 
 __all__ = [
     "Account",
+    "AllCategories",
     "AsJson",
+    "Books",
+    "Categories",
     "Category",
     "EnvPrefix",
     "Seed",
     "Settings",
     "Settle",
     "Symbol",
+    "Symbols",
     "Timeout",
     "VenueName",
+    "credential_variables",
+    "load",
     "settings_of",
 ]
 
+
+def load(name: str) -> type[Venue]:
+    """The class of the venue with that name.
+
+    Raises:
+        ConfigurationError: there is none, or what it needs is not installed.
+    """
+    try:
+        return load_class(name)
+    except ImportError as error:
+        problem = f"{name} can't be loaded: {error}"
+    raise ConfigurationError(problem)
+
+
+def _complete_venue() -> list[str]:
+    return list(VENUES)
+
+
+def _complete_category(ctx: typer.Context) -> list[str]:
+    name = ctx.params.get("venue")
+    return [*load(name).abilities] if name in VENUES else []
+
+
+def _note_json(ctx: typer.Context, wanted: bool) -> bool:
+    """Have whatever goes wrong from here on told in JSON, too."""
+    if isinstance(ctx.obj, Known):
+        ctx.obj.as_json |= wanted
+    return wanted
+
+
 VenueName = Annotated[
-    str, typer.Option("--venue", metavar="NAME", help="Which exchange; see 'masscancel venues'.")
+    str | None,
+    typer.Option(
+        "--venue",
+        metavar="NAME",
+        help="Which exchange; see 'masscancel venues'.",
+        show_default=False,
+        autocompletion=_complete_venue,
+    ),
 ]
 Category = Annotated[
     str | None,
@@ -35,22 +81,56 @@ Category = Annotated[
         "--category",
         metavar="NAME",
         help="The account category, in the venue's own words.",
-        show_default="the venue's first",
+        show_default=False,
+        autocompletion=_complete_category,
     ),
+]
+Categories = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--category",
+        metavar="NAME",
+        help="An account category, in the venue's own words. Once for each.",
+        show_default=False,
+        autocompletion=_complete_category,
+    ),
+]
+AllCategories = Annotated[
+    bool, typer.Option("--all-categories", help="Every account category that the venue has.")
 ]
 Symbol = Annotated[
     str | None,
     typer.Option("--symbol", metavar="SYMBOL", help="One symbol only.", show_default="all"),
 ]
+Symbols = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--symbol",
+        metavar="SYMBOL",
+        help="This symbol only. Once for each; every category with every symbol.",
+        show_default="all",
+    ),
+]
+Books = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--book",
+        metavar="NAME",
+        help="This book only, such as ordinary, to leave stops alone. Once for each; "
+        "'masscancel venues' lists them.",
+        show_default="every book",
+    ),
+]
 Timeout = Annotated[
     float, typer.Option("--timeout", metavar="SECONDS", help="For everything, retries and all.")
 ]
 Settle = Annotated[
-    float,
+    float | None,
     typer.Option(
         "--settle",
         metavar="SECONDS",
         help="Between the two empty listings of a proof; longer than an order needs to show up.",
+        show_default="the venue's own",
     ),
 ]
 Settings = Annotated[
@@ -71,7 +151,15 @@ EnvPrefix = Annotated[
         show_default="MASSCANCEL_<VENUE> if set, else MASSCANCEL",
     ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+AsJson = Annotated[
+    bool,
+    typer.Option(
+        "--json",
+        callback=_note_json,
+        is_eager=True,
+        help="Print one JSON object, also when it fails.",
+    ),
+]
 Seed = Annotated[int, typer.Option("--seed", metavar="N", help="Fixes what is made up.")]
 
 
@@ -97,11 +185,16 @@ def settings_of(venue: type[Venue]) -> list[Setting]:
         Setting(
             field.name,
             _type_name(field.type),
-            field.required,
-            None if field.default in (None, msgspec.NODEFAULT) else str(field.default),
+            _must_be_given(field),
+            None if field.default in (None, "", msgspec.NODEFAULT) else str(field.default),
         )
         for field in _fields(venue)
     ]
+
+
+def _must_be_given(field: msgspec.structs.FieldInfo) -> bool:
+    """Whether there is no default: a URL that is empty is none."""
+    return field.required or field.default == ""
 
 
 class Account(msgspec.Struct, frozen=True):
@@ -114,31 +207,47 @@ class Account(msgspec.Struct, frozen=True):
     @classmethod
     def of(
         cls,
-        venue_name: str,
+        venue_name: str | None,
         settings: Sequence[str] | None,
         env_prefix: str | None,
         *categories: str | None,
+        every: bool | None = None,
     ) -> "Account":
-        """Make it of what the options say; ``None`` stands for the venue's first category.
+        """Make it of what the options say.
+
+        Args:
+            venue_name: the venue's name.
+            settings: each ``NAME=VALUE``.
+            env_prefix: what the names of the environment's variables begin with.
+            categories: the account categories; none, or ``None``, where the venue has but one.
+            every: whether all of the venue's are meant; ``None`` where that can't be said.
 
         Raises:
-            ConfigurationError: no such venue, an unusable setting, no credentials.
+            ConfigurationError: no venue was named, or there is no such venue; a setting can't be
+                used; no category was named; there are no credentials.
             ScopeError: the venue has no such category.
         """
+        if venue_name is None:
+            known = named((f"--venue {name}" for name in sorted(VENUES)), last="or")
+            raise ConfigurationError(f"say which exchange: {known}")
         kind = load(venue_name)
         venue = make_venue(kind, settings or ())
-        first = next(iter(venue.abilities))
-        named = [first if category is None else category for category in categories or (None,)]
-        for category in named:
-            venue.origin(category)
-        return cls(venue, read_credentials(kind.name, env_prefix), tuple(dict.fromkeys(named)))
+        chosen = _choose(kind, [name for name in categories if name is not None], every=every)
+        for category in chosen:
+            venue.ability(category)
+        return cls(venue, read_credentials(kind.name, env_prefix), chosen)
 
     @property
     def category(self) -> str:
         """The first of its categories, for commands that act on one."""
         return self.categories[0]
 
-    def client(self, timeout: float) -> Client:
+    @property
+    def other_categories(self) -> tuple[str, ...]:
+        """The venue's categories that are none of its own."""
+        return tuple(name for name in self.venue.abilities if name not in self.categories)
+
+    def client(self, timeout: float) -> Client[Any]:
         """A client for it, to be entered within that many seconds."""
         return Client(
             self.credentials,
@@ -146,6 +255,26 @@ class Account(msgspec.Struct, frozen=True):
             categories=self.categories,
             entry_timeout=timeout,
         )
+
+
+def _choose(kind: type[Venue], named_ones: list[str], *, every: bool | None) -> tuple[str, ...]:
+    """The categories that are meant. No venue's first is taken for all of them.
+
+    Raises:
+        ConfigurationError: none was named, though there are several; or both ways were used.
+    """
+    there_are = tuple(kind.abilities)
+    if every and named_ones:
+        raise ConfigurationError("--all-categories takes the place of --category")
+    if every or (not named_ones and len(there_are) == 1):
+        return there_are
+    if named_ones:
+        return tuple(dict.fromkeys(named_ones))
+    or_all = "" if every is None else ", or --all-categories"
+    raise ConfigurationError(
+        f"say which account category of {kind.title}: "
+        f"{named((f'--category {name}' for name in there_are), last='or')}{or_all}"
+    )
 
 
 def make_venue(kind: type[Venue], settings: Sequence[str]) -> Venue:
@@ -167,7 +296,8 @@ def make_venue(kind: type[Venue], settings: Sequence[str]) -> Venue:
         if name in values:
             raise ConfigurationError(f"-o {name} is given twice")
         values[name] = _convert(name, text, fields[name].type)
-    if missing := [name for name, field in fields.items() if field.required and name not in values]:
+    required = [name for name, field in fields.items() if _must_be_given(field)]
+    if missing := [name for name in required if name not in values]:
         needed = " ".join(f"-o {name}=..." for name in missing)
         raise ConfigurationError(f"{kind.name} needs {needed}")
     return kind(**values)
@@ -182,11 +312,22 @@ def read_credentials(venue_name: str, env_prefix: str | None) -> Credentials:
     Raises:
         ConfigurationError: a variable is not set, or holds no key.
     """
-    if env_prefix is None:
-        own = f"MASSCANCEL_{venue_name.upper()}"
-        names = f"{own}_API_KEY", f"{own}_API_SECRET"
-        env_prefix = own if any(os.environ.get(name) for name in names) else "MASSCANCEL"
-    return Credentials.from_env(env_prefix)
+    return Credentials.from_env(_prefix(venue_name, env_prefix))
+
+
+def credential_variables(venue_name: str, env_prefix: str | None) -> tuple[str, ...]:
+    """The names of the variables that :func:`read_credentials` reads."""
+    prefix = _prefix(venue_name, env_prefix)
+    return tuple(f"{prefix}_{part}" for part in ("API_KEY", "API_SECRET", "PASSPHRASE"))
+
+
+def _prefix(venue_name: str, env_prefix: str | None) -> str:
+    """What the names of the variables begin with."""
+    if env_prefix is not None:
+        return env_prefix
+    own = f"MASSCANCEL_{venue_name.upper()}"
+    names = f"{own}_API_KEY", f"{own}_API_SECRET"
+    return own if any(os.environ.get(name) for name in names) else "MASSCANCEL"
 
 
 def _convert(name: str, text: str, kind: Any) -> Any:
@@ -208,5 +349,12 @@ def _example(kind: type[Venue]) -> str:
 
 
 def _fields(kind: type[Venue]) -> tuple[msgspec.structs.FieldInfo, ...]:
-    """What a venue's value is made of: every venue is a struct."""
-    return msgspec.structs.fields(cast("type[msgspec.Struct]", kind))
+    """What a venue's value is made of, as far as it can be written on a command line."""
+    return tuple(each for each in msgspec.structs.fields(kind) if _is_plain(each.type))
+
+
+def _is_plain(kind: Any) -> bool:
+    parts = get_args(kind)
+    if get_origin(kind) is Literal or not parts:
+        return get_origin(kind) is Literal or kind in (str, int, float, bool, NoneType)
+    return all(_is_plain(part) for part in parts)

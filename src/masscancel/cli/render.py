@@ -1,10 +1,11 @@
 """How things look: tables and lines on a terminal, plain text in a pipe, JSON, a picture."""
 
 import io
+import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,6 +27,7 @@ __all__ = [
     "complain",
     "count",
     "moment",
+    "named",
     "print_json",
     "remark",
     "write",
@@ -34,6 +36,7 @@ __all__ = [
 Cell = str | Text
 
 _FONTS = re.compile(r"@font-face \{.*?\}\s*", re.DOTALL)
+_BEYOND_ASCII = re.compile(r"[^\x00-\x7e]")
 
 
 class Column(msgspec.Struct, frozen=True):
@@ -172,13 +175,22 @@ def _rich(thing: Sheet | RenderableType) -> RenderableType:
 
 
 def clean(text: str) -> str:
-    """A peer's text on one line, without what would steer a terminal."""
-    return "".join(char if char.isprintable() else "?" for char in " ".join(text.split()))
+    """A peer's text on one line; what would steer a terminal, or turn a line around, is escaped."""
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode()
+        for char in " ".join(text.split())
+    )
 
 
 def count(number: int, noun: str) -> str:
     """A number of things, in words."""
     return f"{number or 'no'} {noun}{'s' * (number != 1)}"
+
+
+def named(names: Iterable[str], *, last: str = "and") -> str:
+    """Names in a sentence: ``cash, margin and futures``."""
+    *first, final = names
+    return f"{', '.join(first)} {last} {final}" if first else final
 
 
 def moment(timestamp_ms: int) -> str:
@@ -191,23 +203,38 @@ def moment(timestamp_ms: int) -> str:
 
 
 def write(text: str) -> bool:
-    """Write to standard output. If its reader has gone, the rest is for nobody.
+    """Write to standard output. If its reader has gone, or it is full, the rest is for nobody.
 
     Returns:
         Whether somebody still reads.
+
+    Raises:
+        OSError: it can't be written, though somebody may read.
     """
     try:
         sys.stdout.write(text)
         sys.stdout.flush()
-    except BrokenPipeError:
+    except OSError as error:
         _discard(sys.stdout)
-        return False
+        if isinstance(error, BrokenPipeError):
+            return False
+        raise
     return True
 
 
 def print_json(value: Any) -> bool:
-    """One JSON value on one line; whether somebody still reads."""
-    return write(msgspec.json.encode(value).decode() + "\n")
+    """One JSON value on one line; whether somebody still reads.
+
+    What would steer a terminal, or turn a line around, is escaped: outside of ASCII, JSON has it
+    only in strings.
+    """
+    return write(_BEYOND_ASCII.sub(_escaped, msgspec.json.encode(value).decode()) + "\n")
+
+
+def _escaped(match: re.Match[str]) -> str:
+    """A character as it is if it is printable, or else as JSON escapes it."""
+    char = match[0]
+    return char if char.isprintable() else json.dumps(char)[1:-1]
 
 
 def complain(text: str) -> None:

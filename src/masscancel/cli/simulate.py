@@ -11,7 +11,15 @@ from typing import Annotated
 import msgspec
 import typer
 
-from masscancel.cli.market import COINS, SPELLINGS, open_accounts, place_orders, venue_of
+from masscancel.cli.market import (
+    COINS,
+    MARKETS,
+    Market,
+    market_of,
+    open_accounts,
+    place_orders,
+    settings_for,
+)
 from masscancel.cli.options import AsJson, Seed
 from masscancel.cli.render import print_json, write
 from masscancel.cli.status import Known, Status
@@ -22,8 +30,27 @@ __all__ = ["sim"]
 _REMEMBERED = 10_000  # requests and ended orders: it may run for weeks
 
 
+class _Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """What is simulated."""
+
+    market: Market
+    port: int
+    accounts: int
+    orders: int
+    seed: int
+
+
 def sim(
     ctx: typer.Context,
+    venue: Annotated[
+        str,
+        typer.Option(
+            "--venue",
+            metavar="NAME",
+            help=f"Which exchange is simulated: {', '.join(MARKETS)}.",
+            autocompletion=lambda: list(MARKETS),
+        ),
+    ] = "ascendex",
     port: Annotated[
         int,
         typer.Option(
@@ -43,34 +70,39 @@ def sim(
 
     Prints where it listens, and for each account the key, the secret and the commands that try
     them: shell lines, to be pasted into another terminal. Keys are made up, the same for the same
-    --seed, and open nothing else. Nothing is kept when it ends.
+    --seed, and open nothing else. Symbols that are not listed are refused, as the venue would.
+    Nothing is kept when it ends.
 
     Try:
 
       masscancel sim
-      masscancel sim --port 8080 --accounts 3 --orders 100
+      masscancel sim --venue binance --port 8080 --accounts 3 --orders 100
     """
     known: Known = ctx.obj
+    plan = _Plan(market=market_of(venue), port=port, accounts=accounts, orders=orders, seed=seed)
     known.done("the simulated exchange is gone, with all its orders")
-    asyncio.run(_serve(port, accounts, orders, seed, as_json=as_json))
+    asyncio.run(_serve(plan, as_json=as_json))
     return Status.DONE
 
 
-async def _serve(port: int, accounts: int, orders: int, seed: int, *, as_json: bool) -> None:
+async def _serve(plan: _Plan, *, as_json: bool) -> None:
     """Listen, say so, and wait for SIGINT or SIGTERM."""
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopped.set)
-    async with SimulatedExchange(port=port, seed=seed, history=_REMEMBERED) as exchange:
-        opened = open_accounts(exchange, accounts)
-        rng = random.Random(seed)  # noqa: S311  # a simulation's orders are no secret
+    market = plan.market
+    async with SimulatedExchange(
+        market.open(market), port=plan.port, seed=plan.seed, history=_REMEMBERED
+    ) as exchange:
+        opened = open_accounts(exchange, plan.accounts)
+        rng = random.Random(plan.seed)  # noqa: S311  # a simulation's orders are no secret
         for account in opened:
-            place_orders(exchange, account, list(COINS), orders, rng)
+            place_orders(exchange, account, list(COINS), plan.orders, rng, market)
         if as_json:
-            print_json(_fields(exchange, opened))
+            print_json(_fields(exchange, opened, market))
         else:
-            write("\n".join(_shell_lines(exchange, opened)) + "\n")
+            write("\n".join(_shell_lines(exchange, opened, market)) + "\n")
         if sys.stdout.isatty():
             sys.stderr.write("\nPress Ctrl-C to end it.\n")
         await stopped.wait()
@@ -78,18 +110,28 @@ async def _serve(port: int, accounts: int, orders: int, seed: int, *, as_json: b
         sys.stderr.write("\n")  # after the terminal's own ^C
 
 
-def _shell_lines(exchange: SimulatedExchange, accounts: Sequence[Account]) -> list[str]:
+def _shell_lines(
+    exchange: SimulatedExchange, accounts: Sequence[Account], market: Market
+) -> list[str]:
     """What another terminal needs, as shell lines; the rest are comments."""
     lines = [
-        f"# The simulated exchange: {exchange.rest_url} {exchange.stream_url}",
+        f"# {exchange.dialect.name}, simulated: {exchange.rest_url} {exchange.stream_url}",
         "# Its keys are made up and open nothing else. It forgets all when it ends.",
+    ]
+    lines += [
+        f"# Symbols of {category}: {' '.join(market.symbols(category))}"
+        for category in market.spellings
     ]
     for account in accounts:
         counts = ", ".join(
-            f"{len(exchange.open_orders(account, category))} {category}" for category in SPELLINGS
+            f"{len(exchange.open_orders(account, category))} {category}"
+            for category in market.spellings
         )
-        options = "".join(
-            f" -o {name}={shlex.quote(value)}" for name, value in _settings(exchange, account)
+        options = f" --venue {exchange.dialect.name}"
+        options += "".join(f" --category {category}" for category in market.spellings)
+        options += "".join(
+            f" -o {name}={shlex.quote(value)}"
+            for name, value in settings_for(exchange, account).items()
         )
         lines += [
             "",
@@ -102,23 +144,20 @@ def _shell_lines(exchange: SimulatedExchange, accounts: Sequence[Account]) -> li
     return lines
 
 
-def _settings(exchange: SimulatedExchange, account: Account) -> list[tuple[str, str]]:
-    """What ``-o`` has to say to reach an account."""
-    settings = msgspec.structs.asdict(venue_of(exchange, account))
-    return [(name, str(value)) for name, value in settings.items()]
-
-
-def _fields(exchange: SimulatedExchange, accounts: Sequence[Account]) -> dict[str, object]:
+def _fields(
+    exchange: SimulatedExchange, accounts: Sequence[Account], market: Market
+) -> dict[str, object]:
     return {
         "venue": exchange.dialect.name,
         "rest_url": exchange.rest_url,
         "stream_url": exchange.stream_url,
+        "symbols": {category: market.symbols(category) for category in market.spellings},
         "accounts": [
             {
                 "label": account.label,
                 "api_key": account.api_key,
                 "api_secret": account.api_secret,
-                "settings": dict(_settings(exchange, account)),
+                "settings": settings_for(exchange, account),
             }
             for account in accounts
         ],

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from enum import IntEnum
 from typing import Final, Self
 
+from masscancel.calls import Scope
 from masscancel.errors import (
     AuthenticationError,
     ConfigurationError,
@@ -15,8 +16,18 @@ from masscancel.errors import (
     TransportError,
     Unproven,
 )
+from masscancel.events import AttemptEnded, AttemptSent, CallStarted, Event
 
-__all__ = ["EPILOG", "GUARD_EPILOG", "GuardStatus", "Known", "Status", "status_of"]
+__all__ = [
+    "EPILOG",
+    "GUARD_EPILOG",
+    "STATUSES_ELSEWHERE",
+    "GuardStatus",
+    "Known",
+    "Status",
+    "status_of",
+    "worst_of",
+]
 
 
 class _Told(IntEnum):
@@ -42,12 +53,14 @@ class Status(_Told):
     DENIED = 5, "the venue refused the key, the signature or the permission"
     NOT_FLAT = 6, "--confirm: the time was up, and the orders listed are open"
     UNPROVEN = 7, "--confirm: the time was up, and no listing could be read"
+    DECLINED = 8, "you did not say yes when you were asked; nothing was sent"
     INTERRUPTED = 130, "stopped by Ctrl-C; the last line says what is known"
 
 
 class GuardStatus(_Told):
     """What ``guard`` ends with, beside its command's own status."""
 
+    LEFT = 123, "--leave-descendants: confirmed flat, but processes live on"
     STALLED = 124, "the command stalled and was ended; all is confirmed flat"
     NOT_FLAT = 125, "not confirmed flat, or the command won't die: orders may be live"
     NO_EXEC = 126, "the command could not be started"
@@ -58,8 +71,26 @@ def _table(statuses: Iterable[_Told]) -> str:
     return "\n".join(f"  {status.value:>3}  {status.meaning}" for status in statuses)
 
 
-#: The table of exit statuses, for the help.
-EPILOG: Final = "Exit status:\n" + _table(Status)
+#: The table of exit statuses. It stands once, in the help of the whole.
+EPILOG: Final = (
+    "Exit status:\n"
+    + _table(Status)
+    + "\nOf several scopes, the first of 6, 7, 3, 5, 4, 1 that one of them ended with."
+)
+#: What the help of a command says of them.
+STATUSES_ELSEWHERE: Final = "'masscancel --help' has the table of exit statuses."
+
+_PERHAPS: Final = "the cancel may have been carried out: list the open orders to know"
+
+#: Of several scopes, the first of these that one of them ended with.
+_GRAVEST_FIRST: Final = (
+    Status.NOT_FLAT,
+    Status.UNPROVEN,
+    Status.UNKNOWN,
+    Status.DENIED,
+    Status.NOT_SENT,
+    Status.FAILED,
+)
 
 _BEFORE: Final = (Status.FAILED, Status.USAGE, Status.NOT_SENT, Status.DENIED, Status.INTERRUPTED)
 #: The same for ``guard``.
@@ -76,7 +107,8 @@ def status_of(error: MassCancelError) -> Status:
     if isinstance(error, NotFlat):
         return Status.NOT_FLAT
     if isinstance(error, Unproven):
-        return Status.UNPROVEN
+        is_harmless = error.attempts and not error.may_have_executed
+        return Status.NOT_SENT if is_harmless else Status.UNPROVEN
     if error.may_have_executed:
         return Status.UNKNOWN
     if isinstance(error, ConfigurationError | ScopeError):
@@ -88,21 +120,73 @@ def status_of(error: MassCancelError) -> Status:
     return Status.FAILED
 
 
+def worst_of(statuses: Iterable[Status]) -> Status:
+    """What a command ends with whose scopes ended with these: the gravest; usage only if all."""
+    found = {*statuses}
+    if len(found) == 1:
+        return found.pop()
+    if not found:
+        return Status.DONE
+    return next((each for each in _GRAVEST_FIRST if each in found), Status.FAILED)
+
+
 class Known:
-    """What can be said of a command that is stopped now."""
+    """What can be said of a command that is stopped now: as it says itself, or as events tell."""
 
     def __init__(self) -> None:
-        self.words = "nothing was sent"
-        self.may_have_executed = False
         #: Whether the command came to its own end: its status counts, whatever it is.
         self.is_over = False
+        #: Whether standard output is to hold a JSON object, whatever happens.
+        self.as_json = False
+        self._said: tuple[str, bool] | None = None
+        self._scopes: dict[str, Scope] = {}
+        self._fates: dict[tuple[str, int], str] = {}
 
     def sending(self) -> None:
         """From here on, a cancel may be on its way."""
-        self.words = "the cancel may have been carried out: list the open orders to know"
-        self.may_have_executed = True
+        self._said = _PERHAPS, True
 
     def done(self, words: str) -> None:
         """What was on its way has come to an end that is known."""
-        self.words = words
-        self.may_have_executed = False
+        self._said = words, False
+
+    def note(self, event: Event) -> None:
+        """Learn from an event what becomes of the cancels."""
+        match event:
+            case CallStarted():
+                self._scopes[event.call_id] = event.scope
+            case AttemptSent(cancels=True):
+                self._fates[event.call_id, event.attempt] = "sent"
+            case AttemptEnded() if (event.call_id, event.attempt) in self._fates:
+                self._fates[event.call_id, event.attempt] = event.fate
+
+    @property
+    def words(self) -> str:
+        """What is known, for people."""
+        if self._said is not None:
+            return self._said[0]
+        fates = {*self._fates.values()} - {"not sent"}
+        if fates - {"answered", "refused"}:
+            return _PERHAPS
+        if "answered" in fates:
+            return "the venue has acknowledged what was sent: list the open orders to know"
+        return "the venue refused what was sent" if fates else "nothing was sent"
+
+    @property
+    def may_have_executed(self) -> bool:
+        """Whether a cancel may have been carried out that nobody knows of yet."""
+        return self._said[1] if self._said is not None else self.has_sent(None)
+
+    def is_answered(self, scope: Scope) -> bool:
+        """Whether a cancel of this scope was acknowledged, whatever else is not known."""
+        return any(
+            fate == "answered" and self._scopes.get(call_id) == scope
+            for (call_id, _), fate in self._fates.items()
+        )
+
+    def has_sent(self, scope: Scope | None) -> bool:
+        """Whether a cancel of this scope, or of any, may have been carried out."""
+        return any(
+            fate not in ("not sent", "refused") and scope in (None, self._scopes.get(call_id))
+            for (call_id, _), fate in self._fates.items()
+        )

@@ -5,13 +5,22 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
-from typing import Annotated, Final
+from typing import Final
 
-import msgspec
 import typer
 from rich.text import Text
 
-from masscancel.cli.options import Account, AsJson, EnvPrefix, Settings, Timeout, VenueName
+from masscancel import ConfigurationError
+from masscancel.cli.options import (
+    Account,
+    AllCategories,
+    AsJson,
+    Categories,
+    EnvPrefix,
+    Settings,
+    Timeout,
+    VenueName,
+)
 from masscancel.cli.render import Screen, clean, moment, print_json, remark
 from masscancel.cli.status import Known, Status
 from masscancel.models import Gap, OrderUpdate
@@ -23,16 +32,9 @@ _STYLES: Final = {"open": "", "filled": "green", "cancelled": "yellow", "rejecte
 
 def watch(
     ctx: typer.Context,
-    venue: VenueName = "ascendex",
-    categories: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--category",
-            metavar="NAME",
-            help="An account category, in the venue's own words. Once for each.",
-            show_default="the venue's first",
-        ),
-    ] = None,
+    venue: VenueName = None,
+    categories: Categories = None,
+    all_categories: AllCategories = False,
     timeout: Timeout = 5.0,
     settings: Settings = None,
     env_prefix: EnvPrefix = None,
@@ -46,11 +48,14 @@ def watch(
 
     Try:
 
-      masscancel watch -o rest_url=https://HOST -o stream_url=wss://HOST
-      masscancel watch --category cash --category futures --json -o ...
+      masscancel watch --venue ascendex --category cash -o rest_url=... -o stream_url=...
+      masscancel watch --venue ascendex --all-categories --json -o ...
     """
     known: Known = ctx.obj
-    account = Account.of(venue, settings, env_prefix, *categories or (None,))
+    account = Account.of(venue, settings, env_prefix, *categories or (), every=all_categories)
+    for category in account.categories:
+        if not account.venue.ability(category).stream:
+            raise ConfigurationError(f"{account.venue.title} has no order updates in {category}")
     known.done("watching changes nothing")
     asyncio.run(_watch(account, timeout, _json_line if as_json else _plain_line))
     return Status.DONE
@@ -122,4 +127,4 @@ def _time_of_day(timestamp_ms: int | None) -> str:
 def _json_line(item: OrderUpdate | Gap) -> bool:
     """A JSON object on a line; whether somebody still reads."""
     event = "gap" if isinstance(item, Gap) else "update"
-    return print_json({"event": event, **msgspec.structs.asdict(item)})
+    return print_json({"event": event, **item.to_dict()})

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from masscancel.sim.ascendex import AscendEXDialect
 from masscancel.sim.binance import BinanceDialect
-from masscancel.sim.bitmex import BitMEXDialect
 from masscancel.sim.dialect import Dialect, Moment, Reply, Request, Route, Session, StreamRoute
 from masscancel.sim.engine import Engine
 from masscancel.sim.faults import (
@@ -59,7 +58,6 @@ __all__ = [
     "Answer",
     "AscendEXDialect",
     "BinanceDialect",
-    "BitMEXDialect",
     "CancelAll",
     "Delay",
     "Dialect",

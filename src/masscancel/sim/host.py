@@ -22,9 +22,17 @@ class Host:
     """The part of an exchange that is behind its sockets. Its timers run from `open` to `close`."""
 
     def __init__(
-        self, engine: Engine, *, seed: int, skew_ms: int, clock: Callable[[], float], history: int
+        self,
+        engine: Engine,
+        *,
+        seed: int,
+        skew_ms: int,
+        clock: Callable[[], float],
+        history: int,
+        backlog: int,
     ) -> None:
         self.engine = engine
+        self.backlog = backlog
         self.faults = FaultPlan(seed)
         self.skew_ms = skew_ms
         self.clock = clock

@@ -34,7 +34,9 @@ class SimulatedExchange:
     `skew_ms` is how far the venue's clock is ahead, `port` 0 takes a free one. `ack_delay_ms` and
     `effect_delay_ms` are the engine's defaults. `ping_interval` is how often, in seconds,
     websockets are pinged and silent clients dropped (None: never). `clock` gives the time in
-    seconds; `history` bounds how many requests, log records and ended orders are remembered.
+    seconds; `history` bounds how many requests, log records and ended orders are remembered, and
+    `backlog` how many messages may wait for a client of a websocket: one that reads none of them is
+    dropped then.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class SimulatedExchange:
         ping_interval: float | None = None,
         clock: Callable[[], float] = time.time,
         history: int = 1_000_000,
+        backlog: int = 100_000,
     ) -> None:
         self.dialect: Dialect = AscendEXDialect() if dialect is None else dialect
         self.engine = Engine(
@@ -61,7 +64,14 @@ class SimulatedExchange:
             id_prefixes=self.dialect.categories,
             history=history,
         )
-        self._host = Host(self.engine, seed=seed, skew_ms=skew_ms, clock=clock, history=history)
+        self._host = Host(
+            self.engine,
+            seed=seed,
+            skew_ms=skew_ms,
+            clock=clock,
+            history=history,
+            backlog=backlog,
+        )
         self._router = Router(self.dialect.routes(), self.dialect.stream_routes())
         self._address = host
         self._port = port

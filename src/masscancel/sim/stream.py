@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from masscancel.sim.records import Received
 
 _CLOSE_S: Final = 1.0  # how long a client may take to answer our close
-_BACKLOG: Final = 100_000  # messages; a client that reads none of them is dropped then
 _GOING_AWAY: Final = b"\x88\x02\x03\xe9"  # a close frame with code 1001
 _SHORT_FRAME: Final = 126
 
@@ -218,7 +217,7 @@ class Stream:
             return
         if not isinstance(item, bytes):
             self._ending = True
-        elif self._outgoing.qsize() >= _BACKLOG:
+        elif self._outgoing.qsize() >= self._host.backlog:
             self.end(reset=True)
         self._outgoing.put_nowait(item)
 

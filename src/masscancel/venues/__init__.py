@@ -8,18 +8,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 from masscancel.errors import ConfigurationError
 
-if TYPE_CHECKING:
-    from masscancel.venue import Venue
+if TYPE_CHECKING:  # for what ``__getattr__`` loads
     from masscancel.venues.ascendex import AscendEX as AscendEX
+    from masscancel.venues.base import Venue
     from masscancel.venues.binance import Binance as Binance
-    from masscancel.venues.bitmex import BitMEX as BitMEX
     from masscancel.venues.kraken import Kraken as Kraken
 
 #: Name on the command line: module and class.
 VENUES: Final = {
     "ascendex": ("masscancel.venues.ascendex", "AscendEX"),
     "binance": ("masscancel.venues.binance", "Binance"),
-    "bitmex": ("masscancel.venues.bitmex", "BitMEX"),
     "kraken": ("masscancel.venues.kraken", "Kraken"),
 }
 
@@ -45,3 +43,7 @@ def __getattr__(name: str) -> Any:
         if attribute == name:
             return getattr(import_module(module), attribute)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *(attribute for _, attribute in VENUES.values())})

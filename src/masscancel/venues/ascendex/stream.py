@@ -9,6 +9,18 @@ from typing import Any, Final
 
 import msgspec
 
+from masscancel.calls import (
+    Answered,
+    Ended,
+    Greeting,
+    LoggedIn,
+    Pinged,
+    Scope,
+    Stamp,
+    StreamEvent,
+    Subscribed,
+    Updated,
+)
 from masscancel.credentials import Credentials
 from masscancel.errors import (
     AuthenticationError,
@@ -19,19 +31,16 @@ from masscancel.errors import (
     VenueUnavailable,
 )
 from masscancel.models import Ack, OrderUpdate
-from masscancel.venue import (
-    Answered,
-    Ended,
-    Greeting,
-    LoggedIn,
-    Pinged,
-    Stamp,
-    StreamEvent,
-    Subscribed,
-    Updated,
-    decimal,
+from masscancel.venues.ascendex.wire import (
+    NO_INFO,
+    STATES,
+    Info,
+    auth_headers,
+    book_of,
+    refusal_of,
+    signature,
 )
-from masscancel.venues.ascendex.wire import STATES, auth_headers, error_kind, signature
+from masscancel.venues.toolkit import decimal, side
 
 __all__ = ["AscendEXStream"]
 
@@ -42,74 +51,18 @@ _PONG: Final = '{"op":"pong"}'
 _PING: Final = '{"op":"ping"}'
 
 
-class _Wire(msgspec.Struct, rename="camel"):
-    """Any message, as far as it matters which one it is."""
-
-    m: str | None = None
-    op: str | None = None
-    type: str | None = None
-    id: str | int | None = None
-    code: int | None = None
-    err: str | None = None
-    reason: str | None = None
-    ch: str | None = None
-    ac: str | None = None
-    account_id: str | None = None
-    action: str | None = None
-    status: str | None = None
-    info: msgspec.Raw = msgspec.Raw()
-    data: msgspec.Raw = msgspec.Raw()
-
-
-class _Info(msgspec.Struct, rename="camel"):
-    id: str | None = None
-    symbol: str | None = None
-    timestamp: int | None = None
-    code: int | None = None
-    reason: str | None = None
-    message: str | None = None
-    error_msg: str | None = None
-
-
-class _Row(msgspec.Struct, rename={"order_id": "orderId"}):
-    """An order, in the stream's short field names."""
-
-    s: str
-    order_id: str
-    st: str
-    sd: str
-    p: str | None = None
-    q: str | None = None
-    cfq: str | None = None
-    ot: str | None = None
-    t: int | None = None
-
-
-_WIRE: Final = msgspec.json.Decoder(_Wire)
-_INFO: Final = msgspec.json.Decoder(_Info)
-_ROW: Final = msgspec.json.Decoder(_Row)
-
-
-def encode_cancel_all(
-    account_category: str, symbol: str | None, request_id: str | None, stamp: Stamp
-) -> str:
+def encode_cancel_all(scope: Scope, request_id: str | None, stamp: Stamp) -> str:
     """The message that cancels a scope.
 
     The id stands twice: the documents leave open which of the two comes back.
     """
     named = {} if request_id is None else {"id": request_id}
     args: dict[str, Any] = {**named, "time": stamp.time_ms}
-    if symbol is not None:
-        args["symbol"] = symbol
-    who = "ac" if account_category == "futures" else "account"
-    message = {
-        "op": "req",
-        **named,
-        "action": "cancel-All",
-        who: account_category,
-        "args": args,
-    }
-    return msgspec.json.encode(message).decode()
+    if scope.symbol is not None:
+        args["symbol"] = scope.symbol
+    who = "ac" if scope.account_category == "futures" else "account"
+    message = {"op": "req", **named, "action": "cancel-All", who: scope.account_category}
+    return msgspec.json.encode({**message, "args": args}).decode()
 
 
 class AscendEXStream(msgspec.Struct, frozen=True, kw_only=True):
@@ -158,37 +111,72 @@ class AscendEXStream(msgspec.Struct, frozen=True, kw_only=True):
         """
         try:
             event = _parse(message)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            event = None
+        except (ValueError, RecursionError):  # msgspec's, too, are ValueErrors
+            pass
         else:
             return () if event is None else (event,)
         raise ProtocolError("a message of the stream can't be understood")
 
 
+class _Wire(msgspec.Struct, rename="camel"):
+    """Any message, as far as it matters which one it is."""
+
+    m: str | None = None
+    op: str | None = None
+    type: str | None = None
+    id: str | int | None = None
+    code: int | None = None
+    err: str | None = None
+    reason: str | None = None
+    ch: str | None = None
+    ac: str | None = None
+    account_id: str | None = None
+    action: str | None = None
+    status: str | None = None
+    info: msgspec.Raw = msgspec.Raw()
+    data: msgspec.Raw = msgspec.Raw()
+
+
+class _Row(msgspec.Struct, rename={"order_id": "orderId"}):
+    """An order, in the stream's short field names."""
+
+    s: str
+    order_id: str
+    st: str
+    sd: str
+    p: str | None = None
+    q: str | None = None
+    cfq: str | None = None
+    ot: str | None = None
+    t: int | None = None
+
+
+_WIRE: Final = msgspec.json.Decoder(_Wire)
+_INFO: Final = msgspec.json.Decoder(Info)
+_ROW: Final = msgspec.json.Decoder(_Row)
+
+
 def _parse(message: bytes) -> StreamEvent | None:
     wire = _WIRE.decode(message)
-    kind = wire.m or wire.op
-    if kind == "order":
-        return _order(wire, message)
-    if kind == "futures-order":
-        return _updated(_ROW.decode(message), "futures")
-    if kind == "ping":
-        return Pinged(_PONG)
-    if kind == "connected":
-        return Greeting(logged_in=wire.type == "auth")
-    if kind == "auth":
-        # Only the login is answered so: whatever the code, it was not accepted.
-        text = wire.err or wire.reason or ""
-        meaning = error_kind(wire.code)
-        passing = meaning in (StampRefused, RateLimited, VenueUnavailable)
-        refused = (meaning if meaning and passing else AuthenticationError)(wire.code, "", text)
-        return LoggedIn(None if wire.code == 0 else refused)
-    if kind == "sub":
-        return Subscribed(_category_of_channel(wire.ch or ""), _error(wire, _Info()))
-    if kind == "error":
-        return _refused(wire)
-    if kind == "disconnected":
-        return Ended(wire.reason or "disconnected")
+    match wire.m or wire.op:
+        case "order":
+            return _order(wire, message)
+        case "futures-order":
+            return _updated(_ROW.decode(message), "futures")
+        case "ping":
+            return Pinged(_PONG)
+        case "connected":
+            return Greeting(logged_in=wire.type == "auth")
+        case "auth":
+            return LoggedIn(None if wire.code == 0 else _refused_login(wire))
+        case "sub":
+            channel = wire.ch or ""
+            category = "futures" if channel == "futures-order" else channel.removeprefix("order:")
+            return Subscribed(category, _error(wire) if wire.code or wire.status == "Err" else None)
+        case "error":
+            return _failed(wire)
+        case "disconnected":
+            return Ended(wire.reason or "disconnected")
     return None
 
 
@@ -199,10 +187,14 @@ def _order(wire: _Wire, message: bytes) -> StreamEvent | None:
         return _updated(_ROW.decode(wire.data), category) if bytes(wire.data) else None
     if wire.action.lower() != "cancel-all":
         return None
-    info = _INFO.decode(wire.info) if bytes(wire.info) else _Info()
+    info = _INFO.decode(wire.info) if bytes(wire.info) else NO_INFO
     request_id = info.id or str(wire.id or "")
-    error = _error(wire, info)
-    if error is not None:
+    if info.code or wire.code or wire.status == "Err":
+        error = _error(wire, info)
+        if (
+            type(error) is VenueError and wire.status != "Err"
+        ):  # not documented: it may mean anything
+            error.may_have_executed = True
         return Answered(request_id, error)
     if wire.status != "Ack" and not (category == "futures" and wire.code == 0):
         raise msgspec.ValidationError("an answer that is neither an Ack nor an error")
@@ -217,11 +209,31 @@ def _order(wire: _Wire, message: bytes) -> StreamEvent | None:
     return Answered(request_id, ack)
 
 
-def _refused(wire: _Wire) -> StreamEvent:
-    text = ""
-    if bytes(wire.info).startswith(b'"'):
-        text = msgspec.json.decode(wire.info, type=str)
-    error = (error_kind(wire.code) or VenueError)(wire.code, wire.reason or "", text)
+def _error(wire: _Wire, info: Info = NO_INFO) -> VenueError:
+    refusal = refusal_of(
+        wire.status,
+        info.code or wire.code,
+        info.reason or wire.reason,
+        info.message or info.error_msg or wire.err,
+    )
+    error = (refusal.kind or VenueError)(refusal.code, refusal.reason, refusal.message)
+    if refusal.may_have_executed is not None:
+        error.may_have_executed = refusal.may_have_executed
+    return error
+
+
+def _refused_login(wire: _Wire) -> VenueError:
+    """Only the login is answered so: whatever the code, it was not accepted."""
+    error = _error(wire)
+    if isinstance(error, StampRefused | RateLimited | VenueUnavailable):  # it passes
+        return error
+    return AuthenticationError(wire.code, "", wire.err or wire.reason or "")
+
+
+def _failed(wire: _Wire) -> StreamEvent:
+    """``{"m":"error"}``: its id says what it answers, its info is a text."""
+    text = msgspec.json.decode(wire.info) if bytes(wire.info).startswith(b'"') else ""
+    error = _error(wire, Info(message=text))
     request_id = str(wire.id or "")
     if request_id == _LOGIN:
         return LoggedIn(error)
@@ -230,31 +242,21 @@ def _refused(wire: _Wire) -> StreamEvent:
     return Answered(request_id, error)
 
 
-def _error(wire: _Wire, info: _Info) -> VenueError | None:
-    code = info.code or wire.code
-    if not code and wire.status != "Err":
-        return None
-    text = info.message or info.error_msg or wire.err or ""
-    return (error_kind(code) or VenueError)(code, info.reason or wire.reason or "", text)
-
-
-def _category_of_channel(channel: str) -> str:
-    return "futures" if channel == "futures-order" else channel.removeprefix("order:")
-
-
 def _updated(row: _Row, account_category: str) -> Updated:
+    order_type = row.ot or ""
     return Updated(
         OrderUpdate(
             account_category=account_category,
             order_id=row.order_id,
             symbol=row.s,
-            side="buy" if row.sd.lower() == "buy" else "sell",
+            side=side(row.sd),
             price=decimal(row.p),
             quantity=decimal(row.q),
             filled_quantity=decimal(row.cfq),
-            order_type=row.ot or "",
+            order_type=order_type,
             status=row.st,
             state=STATES.get(row.st, "open"),
             timestamp_ms=row.t,
+            book=book_of(order_type),
         )
     )

@@ -13,11 +13,11 @@ from typing import Any, Final, Literal, TypeVar
 
 import msgspec
 
+from masscancel.calls import Call, Reply, Request, Scope, Slices, Stamp
 from masscancel.credentials import Credentials
 from masscancel.errors import (
     AuthenticationError,
     InvalidRequest,
-    MassCancelError,
     PermissionDenied,
     ProtocolError,
     RateLimited,
@@ -25,23 +25,54 @@ from masscancel.errors import (
     VenueError,
     VenueUnavailable,
 )
-from masscancel.models import Ack, OpenOrder, OrderState
-from masscancel.venue import (
-    Call,
-    Reply,
-    Request,
-    Stamp,
+from masscancel.models import Ack, OpenOrder, OrderState, Permission
+from masscancel.venues.toolkit import (
+    Refusal,
+    RowDecoder,
+    check_fresh,
     decimal,
     decode_json,
-    http_error,
+    finish,
+    open_envelope,
+    refusal_error,
+    side,
+    whole,
 )
 
 T = TypeVar("T")
 
-#: The server refuses a timestamp further than this from its own clock.
+#: The server refuses a timestamp further than this from its own clock, in ms.
 WINDOW_MS: Final = 30_000
 
-#: What each documented code means to a caller. Codes that are not here are a plain ``VenueError``.
+# Signatures.
+
+
+def signature(secret: str, timestamp_ms: int, api_path: str) -> str:
+    """Base64 of HMAC-SHA256 over ``<timestamp>+<api-path>``; the key is the secret as text."""
+    mac = digest(secret.encode(), f"{timestamp_ms}+{api_path}".encode(), "sha256")
+    return b2a_base64(mac, newline=False).decode()
+
+
+def auth_headers(credentials: Credentials, stamp: Stamp, api_path: str) -> dict[str, str]:
+    """The three headers of a signed request."""
+    return {
+        "x-auth-key": credentials.api_key,
+        "x-auth-timestamp": str(stamp.time_ms),
+        "x-auth-signature": signature(credentials.api_secret, stamp.time_ms, api_path),
+    }
+
+
+def sign(call: Call[Any], credentials: Credentials, stamp: Stamp, *, api_path: str) -> Request:
+    """Sign a call. Neither its query nor its body is signed."""
+    headers = auth_headers(credentials, stamp, api_path)
+    if call.body:
+        headers["Content-Type"] = "application/json"
+    return Request(call.method, call.path, headers, call.body, stamp.time_ms + WINDOW_MS)
+
+
+# Refusals.
+
+#: What each documented code means to a caller; others are plain.
 _CODES: Final[Mapping[int, type[VenueError]]] = {
     100001: InvalidRequest,  # INVALID_HTTP_INPUT
     100002: InvalidRequest,  # DATA_NOT_AVAILABLE
@@ -74,35 +105,18 @@ _CODES: Final[Mapping[int, type[VenueError]]] = {
     510001: VenueUnavailable,  # SERVER_ERROR
     900001: PermissionDenied,  # HUMAN_CHALLENGE
 }
-_OK: Final = 200
-_GROUP: Final = re.compile(r"[0-9]{1,9}")
-_SYSTEM_GROUPS: Final = frozenset({50, 51})
+#: The groups of system errors: a code's first two digits.
+_SYSTEM: Final = frozenset({50, 51})
 
 
-def signature(secret: str, timestamp_ms: int, api_path: str) -> str:
-    """Base64 of HMAC-SHA256 over ``<timestamp>+<api-path>``; the key is the secret as text."""
-    mac = digest(secret.encode(), f"{timestamp_ms}+{api_path}".encode(), "sha256")
-    return b2a_base64(mac, newline=False).decode()
+def error_kind(code: int | None) -> type[VenueError] | None:
+    """What a code means; ``None`` if it is not documented."""
+    if code is not None and code // 10_000 in _SYSTEM:
+        return VenueUnavailable
+    return _CODES.get(code) if code is not None else None
 
 
-def auth_headers(credentials: Credentials, stamp: Stamp, api_path: str) -> dict[str, str]:
-    """The three headers of a signed request."""
-    return {
-        "x-auth-key": credentials.api_key,
-        "x-auth-timestamp": str(stamp.time_ms),
-        "x-auth-signature": signature(credentials.api_secret, stamp.time_ms, api_path),
-    }
-
-
-def sign(call: Call[Any], credentials: Credentials, stamp: Stamp, *, api_path: str) -> Request:
-    """Sign a call, as "Authenticate a RESTful Request" says."""
-    headers = auth_headers(credentials, stamp, api_path)
-    if call.body:
-        headers["Content-Type"] = "application/json"
-    return Request(call.method, call.path, headers, call.body, stamp.time_ms + WINDOW_MS)
-
-
-class _Info(msgspec.Struct):
+class Info(msgspec.Struct, rename="camel"):
     """What an acknowledgement says of the request, or why there is none."""
 
     id: str | None = None
@@ -111,6 +125,7 @@ class _Info(msgspec.Struct):
     code: int | None = None
     reason: str | None = None
     message: str | None = None
+    error_msg: str | None = None
 
 
 class _Said(msgspec.Struct, rename="camel"):
@@ -120,109 +135,71 @@ class _Said(msgspec.Struct, rename="camel"):
     account_id: str | None = None
     action: str | None = None
     status: str | None = None
-    info: _Info | None = None
+    info: Info | None = None
 
 
 class _Envelope(_Said, kw_only=True):
     """Every reply: ``code`` 0 is success. An error may well arrive with HTTP 200."""
 
     code: int
-    info: _Info | str | list[Any] | None = None  # type: ignore[assignment]  # errors say it freely
+    info: Info | str | list[Any] | None = None  # type: ignore[assignment]  # errors say it freely
     reason: str | None = None
     message: str | None = None
     data: msgspec.Raw = msgspec.Raw()
 
 
-class _AccountData(msgspec.Struct, rename="camel"):
-    account_group: int | str
-
-
-class _ClockData(msgspec.Struct, rename="camel"):
-    request_receive_at: int
-
-
-class _OrderRow(msgspec.Struct, rename="camel"):
-    order_id: str
-    symbol: str
-    side: Literal["Buy", "Sell"]
-    order_qty: str
-    price: str | None = None
-    cum_filled_qty: str | None = None
-    order_type: str = ""
-    status: str = ""
-
-
-class _StatusRow(msgspec.Struct, rename="camel"):
-    order_id: str
-    status: str
-
-
 _NOTHING: Final = _Said()
-_NO_INFO: Final = _Info()
-
+NO_INFO: Final = Info()
 _ENVELOPE: Final = msgspec.json.Decoder(_Envelope)
 _SAID: Final = msgspec.json.Decoder(_Said)
-_ACCOUNT: Final = msgspec.json.Decoder(_AccountData, strict=False)
-_CLOCK: Final = msgspec.json.Decoder(_ClockData)
-_ROWS: Final = msgspec.json.Decoder(list[_OrderRow])
-_STATUS: Final = msgspec.json.Decoder(_StatusRow | list[_StatusRow])
 
 
-def _envelope(reply: Reply, now_ms: int) -> _Envelope:
-    """The reply's envelope, if it is one and says success."""
-    error: MassCancelError
-    try:
-        envelope = decode_json(_ENVELOPE, reply)
-    except ProtocolError as unreadable:
-        if reply.status == _OK:  # anything else speaks through its status
-            raise
-        error = http_error(reply, now_ms)
-        error.add_note(unreadable.message)
-    else:
-        if envelope.code == 0 and reply.status == _OK and envelope.status != "Err":
-            return envelope
-        error = _refusal(reply, now_ms, envelope)
-        error.may_have_executed |= envelope.code == 0 and envelope.status != "Err"  # contradictory
-    raise error
+def _open(reply: Reply, now_ms: int) -> _Envelope:
+    """The reply's envelope, if it says success."""
+    return open_envelope(_ENVELOPE, reply, now_ms, _refused)
 
 
-def _refusal(reply: Reply, now_ms: int, said: _Envelope | _Info) -> MassCancelError:
-    """The venue said no. What it does not say of itself may stand in its ``info``."""
-    info = said.info if isinstance(said, _Envelope) and isinstance(said.info, _Info) else said
-    code = said.code or info.code or None
-    return http_error(
-        reply,
-        now_ms,
-        kind=error_kind(code) or (VenueError if reply.status == _OK else None),
-        code=code,
-        reason=said.reason or info.reason or "",
-        message=said.message or info.message or "",
+def _refused(envelope: _Envelope) -> Refusal | None:
+    if envelope.code == 0 and envelope.status != "Err":
+        return None
+    info = _info_of(envelope)
+    return refusal_of(
+        envelope.status,
+        envelope.code or info.code,
+        envelope.reason or info.reason,
+        envelope.message or info.message or info.error_msg,
     )
 
 
-def error_kind(code: int | None) -> type[VenueError] | None:
-    """What a code means; ``None`` if it is not documented."""
-    if code is not None and code // 10_000 in _SYSTEM_GROUPS:
-        return VenueUnavailable
-    return _CODES.get(code) if code is not None else None
+def _info_of(envelope: _Envelope) -> Info:
+    return envelope.info if isinstance(envelope.info, Info) else NO_INFO
 
 
-def _payload(decoder: "msgspec.json.Decoder[Any]", envelope: _Envelope, reply: Reply) -> Any:
-    """The envelope's ``data``, decoded."""
-    return decode_json(decoder, reply, envelope.data)
+def refusal_of(
+    status: str | None, code: int | None, reason: str | None, message: str | None
+) -> Refusal:
+    """A refusal, by REST or on the stream.
+
+    A status of ``Err`` says that nothing was carried out, whatever the code; one of ``Ack`` that it
+    may have been all the same.
+    """
+    kind = error_kind(code)
+    may_have_executed = None
+    if status == "Ack" or (status == "Err" and kind is None):
+        may_have_executed = status == "Ack"
+    return Refusal(
+        kind=kind,
+        code=code or None,
+        reason=reason or "",
+        message=message or "",
+        may_have_executed=may_have_executed,
+    )
 
 
-def _listing(reply: Reply, now_ms: int, account_category: str) -> _Envelope:
-    """The envelope of a listing, if it is of the category."""
-    envelope = _envelope(reply, now_ms)
-    if envelope.ac is not None and envelope.ac != account_category.upper():
-        raise ProtocolError(f"the reply lists the account category {envelope.ac!r}")
-    return envelope
+# Acknowledgements.
 
 
-def decode_ack(
-    reply: Reply, stamp: Stamp, *, account_category: str, symbol: str, request_id: str | None
-) -> Ack:
+def decode_ack(reply: Reply, stamp: Stamp, *, scope: Scope, request_id: str | None) -> Ack:
     """Take the three shapes of an acknowledgement, and nothing else.
 
     The documented one; the live one, with empty strings where nothing was sent; and that of
@@ -232,22 +209,25 @@ def decode_ack(
         VenueError: the venue refused.
         ProtocolError: it is no acknowledgement of this request.
     """
-    envelope = _envelope(reply, stamp.time_ms)
+    envelope = _open(reply, stamp.time_ms)
+    account_category, symbol = scope.account_category, scope.symbol or ""
     terse = account_category == "futures"
     data = _NOTHING
     if bytes(envelope.data):
-        data = _payload(_SAID, envelope, reply)
+        data = decode_json(_SAID, reply, envelope.data)
     elif not terse:
         raise ProtocolError("the reply is no acknowledgement: it has no data")
-    elif envelope.info is not None and not isinstance(envelope.info, _Info):
+    elif envelope.info is not None and not isinstance(envelope.info, Info):
         raise ProtocolError("the reply is no acknowledgement: it has a text of its own")
-    outer = envelope.info if isinstance(envelope.info, _Info) else _NO_INFO
-    inner = data.info or _NO_INFO
-    for info in (outer, inner):
-        if info.code or info.reason:
-            raise _refusal(reply, stamp.time_ms, info)
-    if data.status == "Err":
-        raise _refusal(reply, stamp.time_ms, _NO_INFO)
+    outer, inner = _info_of(envelope), data.info or NO_INFO
+    if data.status == "Err" or outer.code or outer.reason or inner.code or inner.reason:
+        refusal = refusal_of(
+            data.status or envelope.status,
+            outer.code or inner.code,
+            outer.reason or inner.reason,
+            outer.message or inner.message or inner.error_msg,
+        )
+        raise refusal_error(reply, stamp.time_ms, refusal)
     status = _agreed("status", envelope.status, data.status)
     action = _agreed("action", envelope.action, data.action)
     ac = _agreed("ac", envelope.ac, data.ac)
@@ -297,32 +277,25 @@ def _agreed(name: str, outer: T | None, inner: T | None) -> T | None:
     return outer
 
 
-def decode_open_orders(
-    reply: Reply, stamp: Stamp, *, account_category: str, symbol: str | None
-) -> list[OpenOrder]:
-    """The rows of a listing.
+# Orders.
 
-    Raises:
-        VenueError: the venue refused.
-        ProtocolError: it is no listing of this scope.
-    """
-    envelope = _listing(reply, stamp.time_ms, account_category)
-    rows: list[_OrderRow] = _payload(_ROWS, envelope, reply)
-    if symbol is not None and any(row.symbol != symbol for row in rows):
-        raise ProtocolError(f"the reply lists other symbols than {symbol!r}")
-    return [
-        OpenOrder(
-            order_id=row.order_id,
-            symbol=row.symbol,
-            side="buy" if row.side == "Buy" else "sell",
-            price=decimal(row.price),
-            quantity=decimal(row.order_qty),
-            filled_quantity=decimal(row.cum_filled_qty),
-            order_type=row.order_type,
-            status=row.status,
-        )
-        for row in rows
-    ]
+
+class _Order(msgspec.Struct, rename="camel"):
+    """A row of a listing, as it is documented."""
+
+    order_id: str
+    symbol: str
+    side: Literal["Buy", "Sell"]
+    order_qty: str
+    price: str | None = None
+    cum_filled_qty: str | None = None
+    order_type: str = ""
+    status: str = ""
+
+
+class _Status(msgspec.Struct, rename="camel"):
+    order_id: str
+    status: str
 
 
 #: What an order's status means; one that is not here is taken to be open.
@@ -333,6 +306,61 @@ STATES: Final[Mapping[str, OrderState]] = {
 }
 
 
+def book_of(order_type: str) -> str:
+    """``StopMarket`` and ``StopLimit`` are stops ("Placing Order")."""
+    return "stop" if order_type.lower().startswith("stop") else "ordinary"
+
+
+def _open_order(row: _Order) -> OpenOrder:
+    return OpenOrder(
+        order_id=row.order_id,
+        symbol=row.symbol,
+        side=side(row.side),
+        price=decimal(row.price),
+        quantity=decimal(row.order_qty),
+        filled_quantity=decimal(row.cum_filled_qty),
+        order_type=row.order_type,
+        status=row.status,
+        book=book_of(row.order_type),
+    )
+
+
+#: A cancel needs nothing of a row: one call cancels them all.
+_ORDERS: Final = RowDecoder(_Order, msgspec.Raw, convert=_open_order)
+_STATUS: Final = msgspec.json.Decoder(_Status | list[_Status])
+
+
+def decode_open_orders(
+    reply: Reply, stamp: Stamp, *, scope: Scope
+) -> list[OpenOrder] | Slices[list[OpenOrder]]:
+    """The rows of a listing.
+
+    Raises:
+        VenueError: the venue refused.
+        ProtocolError: it is no listing of this scope, comes from a cache, or a row of it can't be
+            understood.
+    """
+    return finish(_listed(reply, stamp.time_ms, scope), reply)
+
+
+def _listed(reply: Reply, now_ms: int, scope: Scope) -> Slices[list[OpenOrder]]:
+    envelope = _listing(reply, now_ms, scope.account_category)
+    yield
+    orders: list[OpenOrder] = whole((yield from _ORDERS.decode(reply, envelope.data)))
+    if scope.symbol is not None and any(order.symbol != scope.symbol for order in orders):
+        raise ProtocolError(f"the reply lists other symbols than {scope.symbol!r}")
+    return orders
+
+
+def _listing(reply: Reply, now_ms: int, account_category: str) -> _Envelope:
+    """The envelope of a listing, if it is of the category and of now."""
+    check_fresh(reply)
+    envelope = _open(reply, now_ms)
+    if envelope.ac is not None and envelope.ac != account_category.upper():
+        raise ProtocolError(f"the reply lists the account category {envelope.ac!r}")
+    return envelope
+
+
 def decode_order_states(
     reply: Reply, stamp: Stamp, *, account_category: str
 ) -> dict[str, OrderState]:
@@ -340,12 +368,35 @@ def decode_order_states(
 
     Raises:
         VenueError: the venue refused.
-        ProtocolError: it is no status of orders of this category.
+        ProtocolError: it is no status of orders of this category, or comes from a cache.
     """
     envelope = _listing(reply, stamp.time_ms, account_category)
-    rows: _StatusRow | list[_StatusRow] = _payload(_STATUS, envelope, reply)
+    rows = decode_json(_STATUS, reply, envelope.data)
     rows = rows if isinstance(rows, list) else [rows]
     return {row.order_id: STATES.get(row.status, "open") for row in rows}
+
+
+# The account group, the clock.
+
+
+class _Account(msgspec.Struct, rename="camel"):
+    account_group: int | str
+
+
+class _Clock(msgspec.Struct, rename="camel"):
+    request_receive_at: int
+
+
+_GROUP: Final = re.compile(r"[0-9]{1,9}")
+_ACCOUNT: Final = msgspec.json.Decoder(_Account)
+
+
+class _Permissions(msgspec.Struct, rename="camel"):
+    trade_permission: bool | None = None
+
+
+_PERMISSION: Final = msgspec.json.Decoder(_Permissions)
+_CLOCK: Final = msgspec.json.Decoder(_Clock)
 
 
 def decode_account_group(reply: Reply, stamp: Stamp) -> int:
@@ -355,11 +406,24 @@ def decode_account_group(reply: Reply, stamp: Stamp) -> int:
         VenueError: the venue refused.
         ProtocolError: there is no group in it.
     """
-    data: _AccountData = _payload(_ACCOUNT, _envelope(reply, stamp.time_ms), reply)
-    group = str(data.account_group)
+    account = decode_json(_ACCOUNT, reply, _open(reply, stamp.time_ms).data)
+    group = str(account.account_group)
     if not _GROUP.fullmatch(group):
         raise ProtocolError("the account info names no account group")
     return int(group)
+
+
+def decode_trade_permission(reply: Reply, stamp: Stamp) -> Permission:
+    """Whether the key may trade, in the account info; cancelling is trading.
+
+    Raises:
+        VenueError: the venue refused.
+        ProtocolError: it is no account info.
+    """
+    data = decode_json(_PERMISSION, reply, _open(reply, stamp.time_ms).data)
+    if data.trade_permission is None:
+        return "unknown"
+    return "yes" if data.trade_permission else "no"
 
 
 def decode_clock(reply: Reply) -> int:
@@ -369,5 +433,4 @@ def decode_clock(reply: Reply) -> int:
         VenueError: the venue refused.
         ProtocolError: there is no clock in it.
     """
-    data: _ClockData = _payload(_CLOCK, _envelope(reply, 0), reply)
-    return data.request_receive_at
+    return decode_json(_CLOCK, reply, _open(reply, 0).data).request_receive_at

@@ -1,6 +1,7 @@
 """Binance: spot, and USDⓈ-M futures.
 
-Sources: ``binance/binance-spot-api-docs`` (``rest-api.md``, ``errors.md``, ``enums.md``) for spot;
+Sources: ``binance/binance-spot-api-docs`` (``rest-api.md``, ``errors.md``, ``enums.md``,
+``CHANGELOG.md``) for spot;
 https://developers.binance.com/docs/derivatives/usds-margined-futures ("General Info", "Error Code",
 and each endpoint's own page) for futures, and its change log of 2025-11-06, by which conditional
 orders live in a book of their own. Testnets: ``https://testnet.binance.vision`` and
@@ -9,51 +10,45 @@ this does not speak.
 
 Neither side cancels without a symbol. Everything is cancelled by listing, then one cancel per
 symbol and book, in flight together; orders in symbols that were not listed are not covered. On
-futures both books of each symbol are cancelled, whichever the listing found it in. A conditional
-order that is triggered while its cancel is on its way becomes an ordinary one, and may do so after
-the ordinary book was cancelled: the Ack does not exclude that, two listings of both books do.
+futures each book is listed by itself, and the symbols of a listing are cancelled in both books as
+soon as it is in. A conditional order that is triggered while its cancel is on its way becomes an
+ordinary one, and may do so after the ordinary book was cancelled: the Ack does not exclude that,
+two listings of both books do.
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from hmac import digest
+from itertools import chain
 from typing import Any, ClassVar, Final
 from urllib.parse import quote
 
 import msgspec
-from msgspec.structs import force_setattr
 
+from masscancel.calls import LISTING, Call, Flow, Limit, Probe, Reply, Request, Scope, Stamp
 from masscancel.credentials import Credentials
-from masscancel.errors import ConfigurationError, MassCancelError, ScopeError
+from masscancel.errors import ConfigurationError, MassCancelError, ProtocolError, ScopeError
 from masscancel.models import Ack, OpenOrder, OrderState, OrderUpdate
-from masscancel.venue import (
-    LISTING,
-    Abilities,
-    Call,
-    Flow,
-    Probe,
-    ReadyVenue,
-    Request,
-    Stamp,
-    ask,
-    check_origin,
-    every,
-)
+from masscancel.venues.base import Abilities, Symbols, Venue
 from masscancel.venues.binance.replies import (
     ALGO,
     NOTHING_OPEN,
     Answer,
     Listing,
+    OrdersDecoder,
     decode_algo_orders,
     decode_algo_state,
     decode_cancelled,
     decode_clock,
     decode_countdown,
     decode_done,
-    decode_orders,
+    decode_futures_orders,
+    decode_spot_orders,
     decode_state,
+    decode_symbols,
 )
+from masscancel.venues.toolkit import ask, batches, every, is_whole
 
 __all__ = ["Binance"]
 
@@ -61,39 +56,144 @@ __all__ = ["Binance"]
 MAX_RECV_WINDOW_MS: Final = 60_000
 #: How many orders are asked about together ...
 STATES_TOGETHER: Final = 8
-#: ... and in all, at most: each costs a weight of 4 on spot, of 6000 a minute and address that
-#: cancels and listings share.
+#: ... and in all, at most: on spot each costs 4 of the weight that cancels and listings share.
 STATES_ASKED: Final = 64
+#: The time between the two listings of a proof, in seconds: see :class:`Binance`.
+SETTLE: Final = 0.5
+#: So many names are told of what was not acknowledged.
+_NAMES: Final = 50
+#: The header that tells how much weight an address has spent within the minute.
+_USED_WEIGHT: Final = "X-MBX-USED-WEIGHT-1M"
 
-# Upper-case letters, digits, and _ before a delivery date; and beyond ASCII whatever is printable,
-# since there are symbols such as 币安人生USDT. All of it is percent-encoded.
-_SYMBOL: Final = re.compile(r"[A-Z0-9_\u0080-\U0010ffff]{1,50}")
+#: Upper-case letters, digits, and _ before a delivery date; and beyond ASCII whatever is printable,
+#: since there are symbols such as 币安人生USDT. All of it is percent-encoded.
+_SYMBOLS: Final = Symbols(re.compile(r"[A-Z0-9_\u0080-\U0010ffff]{1,50}"), "BTCUSDT")
 
 
 class _Book(msgspec.Struct, frozen=True):
-    """One of a category's order books: where it is listed and cancelled, and what comes back."""
+    """What is listed by one request and, of a symbol, cancelled by one.
 
+    Attributes:
+        names: which of the category's books it is.
+        listing: the path of its listing.
+        decode_orders: what the listing says.
+        cancel: the path of its cancel.
+        decode_cancel: what the answer says.
+    """
+
+    names: tuple[str, ...]
     listing: str
-    decode_listing: Callable[..., Listing]
+    decode_orders: OrdersDecoder
     cancel: str
-    decode_cancel: Callable[..., Answer]
+    decode_cancel: Callable[..., Any]
 
 
-_BOOKS: Final[Mapping[str, Sequence[_Book]]] = {
-    "spot": (_Book("/api/v3/openOrders", decode_orders, "/api/v3/openOrders", decode_cancelled),),
+class _Side(msgspec.Struct, frozen=True, kw_only=True):
+    """What an account category is made of.
+
+    Attributes:
+        url: the setting that says where it is.
+        clock: the path of its clock.
+        order: the path that tells of one order.
+        books: in the order in which they are asked.
+        list_one: the weight of listing a symbol.
+        list_all: the weight of listing everything.
+        state: the weight of asking about an order.
+        limits: its documented rates, of which a request costs 1 where they count no weight.
+    """
+
+    url: str
+    clock: str
+    order: str
+    books: tuple[_Book, ...]
+    list_one: int
+    list_all: int
+    state: int
+    limits: tuple[Limit, ...]
+
+    def costs(self, weight: int) -> Mapping[str, float]:
+        """What a request of a weight spends of the limits."""
+        return {limit.name: weight if limit.name == "weight" else 1 for limit in self.limits}
+
+
+#: Weights are those of each endpoint's page; limits those of ``enums.md`` and ``exchangeInfo``,
+#: which count by address.
+_SIDES: Final[Mapping[str, _Side]] = {
+    "spot": _Side(
+        url="spot_url",
+        clock="/api/v3/time",
+        order="/api/v3/order",
+        books=(
+            _Book(
+                ("ordinary", "stop"),
+                "/api/v3/openOrders",
+                decode_spot_orders,
+                "/api/v3/openOrders",
+                decode_cancelled,
+            ),
+        ),
+        list_one=6,
+        list_all=80,
+        state=4,
+        limits=(
+            Limit(name="weight", amount=6_000, seconds=60.0),
+            Limit(name="requests", amount=61_000, seconds=300.0),
+        ),
+    ),
     # The conditional book is written first: an order that is triggered in between moves to the
     # other one, which comes after it then. Nothing guarantees that they arrive in this order.
-    "usdm": (
-        _Book(
-            "/fapi/v1/openAlgoOrders", decode_algo_orders, "/fapi/v1/algoOpenOrders", decode_done
+    "usdm": _Side(
+        url="usdm_url",
+        clock="/fapi/v1/time",
+        order="/fapi/v1/order",
+        books=(
+            _Book(
+                ("algo",),
+                "/fapi/v1/openAlgoOrders",
+                decode_algo_orders,
+                "/fapi/v1/algoOpenOrders",
+                decode_done,
+            ),
+            _Book(
+                ("ordinary",),
+                "/fapi/v1/openOrders",
+                decode_futures_orders,
+                "/fapi/v1/allOpenOrders",
+                decode_done,
+            ),
         ),
-        _Book("/fapi/v1/openOrders", decode_orders, "/fapi/v1/allOpenOrders", decode_done),
+        list_one=1,
+        list_all=40,
+        state=1,
+        limits=(Limit(name="weight", amount=2_400, seconds=60.0),),
     ),
 }
+#: A cancel, and a clock. On spot a cancel that succeeds has cost nothing since 2026-04-02 (change
+#: log), which is not known when it is sent.
+_LIGHT: Final = 1
+#: ``countdownCancelAll``.
+_SWITCH: Final = 10
 
 
-class Binance(ReadyVenue, frozen=True, kw_only=True):
+class _Part(msgspec.Struct, frozen=True):
+    """What one part of a cancel has come to.
+
+    Attributes:
+        results: of its listing, if it had one, and of its cancels.
+        left: what was not acknowledged, for people.
+    """
+
+    results: list[Listing | Answer | MassCancelError]
+    left: list[str]
+
+
+class Binance(Venue, frozen=True, kw_only=True):
     """Binance: where it is, and how old a request may be when it is carried out.
+
+    A proof lists twice, half a second apart, unless the caller asks for more. The documents bound
+    no delay: "some delay in the response is normal and expected", and a listing comes from a
+    server's memory, not from the matching engine ("Data Sources" of ``rest-api.md``). Half a second
+    outlasts a listing that lags by 400 ms; one that lags for longer can still be taken for flat.
 
     Args:
         spot_url: the origin of spot, or of its testnet.
@@ -107,24 +207,24 @@ class Binance(ReadyVenue, frozen=True, kw_only=True):
     """
 
     name: ClassVar[str] = "binance"
+    title: ClassVar[str] = "Binance"
     abilities: ClassVar[Mapping[str, Abilities]] = {
         "spot": Abilities(
+            symbols=_SYMBOLS,
             whole_account="a call per symbol",
             one_symbol="one call",
             ack="orders",
-            echoes_id=False,
-            stop_orders=True,
-            stream=False,
-            switch=None,
+            settle=SETTLE,
         ),
         "usdm": Abilities(
+            symbols=_SYMBOLS,
             whole_account="a call per symbol",
             one_symbol="one call",  # to each of its two books
             ack="received",
-            echoes_id=False,
-            stop_orders=True,
-            stream=False,
+            books=("ordinary", "algo"),
+            separable=True,
             switch="symbol",
+            settle=SETTLE,
         ),
     }
 
@@ -133,77 +233,61 @@ class Binance(ReadyVenue, frozen=True, kw_only=True):
     recv_window_ms: int = 5_000
 
     def __post_init__(self) -> None:
-        for name in ("spot_url", "usdm_url"):
-            force_setattr(self, name, check_origin(getattr(self, name), name=name, scheme="http"))
-        if not _is_whole(self.recv_window_ms, 1, MAX_RECV_WINDOW_MS):
+        super().__post_init__()
+        if not is_whole(self.recv_window_ms, 1, MAX_RECV_WINDOW_MS):
             raise ConfigurationError(
                 f"recv_window_ms must be an integer from 1 to {MAX_RECV_WINDOW_MS}"
             )
 
     def origin(self, account_category: str) -> str:
         """Spot and futures have a host each."""
-        check_scope(account_category, None)
-        return self.spot_url if account_category == "spot" else self.usdm_url
+        self.ability(account_category)
+        return self._origin(_SIDES[account_category])
 
     def probe(self, origin: str) -> Probe:
-        """``GET /api/v3/time`` or ``GET /fapi/v1/time``: each host has a clock of its own.
+        """``GET /api/v3/time`` or ``GET /fapi/v1/time``: each host has a clock of its own."""
+        side = self._sides(origin)[0]
+        return Probe(origin=origin, path=side.clock, decode=decode_clock, costs=side.costs(_LIGHT))
 
-        Each has a weight of 1; an address may spend 6000 a minute on spot and 2400 on futures
-        (``exchangeInfo``). Kept warm as any, a pool spends some thirty.
-        """
-        path = "/api/v3/time" if origin == self.spot_url else "/fapi/v1/time"
-        return Probe(origin=origin, path=path, decode=decode_clock)
+    def limits(self, origin: str) -> Sequence[Limit]:
+        """The rates of an address; where both sides are at one origin, those of both."""
+        return tuple(chain.from_iterable(side.limits for side in self._sides(origin)))
 
-    def cancel_all(
-        self,
-        account_category: str,
-        symbol: str | None,
-        request_id: str | None,  # noqa: ARG002  # the venue takes none
-    ) -> Flow[Ack]:
+    def spent(self, origin: str, reply: Reply) -> Mapping[str, float]:
+        """The weight that the address has spent within the minute, if the reply tells."""
+        del origin
+        used = reply.headers.get(_USED_WEIGHT, "").strip()
+        return {"weight": float(used[:9])} if used.isascii() and used.isdigit() else {}
+
+    def cancel_all(self, scope: Scope, request_id: str | None) -> Flow[Ack]:
         """One cancel per symbol and book, in flight together; without a symbol, after a listing.
 
-        What is listed is cancelled even if the listing of the other book fails; that error is
-        raised afterwards.
+        A book whose listing is late or can't be read holds up nothing else: the symbols of the
+        other one are cancelled in both. What failed is raised when all the rest is done.
         """
-        check_scope(account_category, symbol)
-        listings: Sequence[Listing | MassCancelError] = ()
-        symbols: Iterable[str] = [symbol] if symbol is not None else []
-        if symbol is None:
-            listings = yield self._listings(account_category, None)
-            symbols = _symbols(listings)
-        cancels = [(each, book) for each in symbols for book in _BOOKS[account_category]]
-        answers: Sequence[Answer | MassCancelError] = ()
-        if cancels:
-            answers = yield [
-                self._call(
-                    "DELETE",
-                    account_category,
-                    book.cancel,
-                    partial(book.decode_cancel, account_category=account_category, symbol=each),
-                    symbol=each,
-                    acts=True,
-                    max_reply=LISTING,  # spot answers with all that it cancelled
-                )
-                for each, book in cancels
-            ]
-            _name_failures([each for each, _ in cancels], answers)
-        every([*listings, *answers])
-        said = every(answers) or [Answer(NOTHING_OPEN, each.raw) for each in every(listings)]
-        return Ack(
-            account_category=account_category,
-            status=next((a.status for a in said if a.status != NOTHING_OPEN), NOTHING_OPEN),
-            symbol=symbol or "",
-            raw=b"\n".join(answer.raw for answer in said),
-        )
+        del request_id  # the venue takes none
+        if scope.symbol is not None:
+            return self._ack(scope, [(yield from self._cancel(scope, [scope.symbol]))])
+        seen: set[str] = set()
+        books = _books(scope)
+        ends = yield [self._cancel_listed(scope, book, seen) for book in books]
+        parts = [
+            _unlisted(book, end) if isinstance(end, MassCancelError) else end
+            for book, end in zip(books, ends, strict=True)
+        ]
+        return self._ack(scope, parts)
 
-    def open_orders(self, account_category: str, symbol: str | None) -> Flow[list[OpenOrder]]:
+    def open_orders(self, scope: Scope) -> Flow[list[OpenOrder]]:
         """One listing per book, together; none is paged. Conditional orders are ``algo:<algoId>``.
 
         An order that is triggered while futures are listed may be in neither listing.
         """
-        check_scope(account_category, symbol)
-        listings: list[Listing] = every((yield self._listings(account_category, symbol)))
-        return [order for listing in listings for order in listing.orders]
+        calls: list[Call[list[OpenOrder]]] = [
+            self._list(scope, book, partial(book.decode_orders, symbol=scope.symbol))
+            for book in _books(scope)
+        ]
+        listings: list[list[OpenOrder]] = every((yield calls))
+        return list(chain.from_iterable(listings))
 
     def order_states(
         self, account_category: str, orders: Sequence[OpenOrder | OrderUpdate]
@@ -214,110 +298,172 @@ class Binance(ReadyVenue, frozen=True, kw_only=True):
         for conditional orders. Of one that was triggered, and whose order has ended since, it is
         not known how.
         """
-        check_scope(account_category, None)
-        asked = orders[:STATES_ASKED]
+        self.ability(account_category)
         states: dict[str, OrderState] = {}
-        for start in range(0, len(asked), STATES_TOGETHER):
-            some = asked[start : start + STATES_TOGETHER]
+        for some in batches(orders[:STATES_ASKED], STATES_TOGETHER):
             answers = every((yield [self._state(account_category, order) for order in some]))
             for order, state in zip(some, answers, strict=True):
                 if state is not None:
                     states[order.order_id] = state
         return states
 
-    def stream(self, account_category: str) -> None:
-        """Order updates are not followed here."""
-        check_scope(account_category, None)
-
-    def switch(
-        self, account_category: str, symbol: str | None, timeout_ms: int
-    ) -> Flow[int | None]:
+    def switch(self, scope: Scope, timeout_ms: int) -> Flow[int | None]:
         """``POST /fapi/v1/countdownCancelAll``: the open orders of one futures symbol.
 
         The documents do not say whether it reaches the conditional orders: rely on it for the
         ordinary ones. The time that is returned is the earliest, counted from the request's stamp.
 
         Raises:
-            ScopeError: the scope is anything but one symbol of futures.
+            ScopeError: the scope is anything but one symbol of futures, all books of it.
             ConfigurationError: ``timeout_ms`` is not a whole number, 0 or more.
         """
-        check_scope(account_category, symbol)
-        if symbol is None or self.abilities[account_category].switch is None:
+        covered = self.ability(scope.account_category).switch is not None
+        if not covered or scope.symbol is None or scope.books is not None:
             raise ScopeError("the dead man's switch of Binance covers one symbol of usdm, no more")
-        if not _is_whole(timeout_ms, 0, 2**53):
+        if not is_whole(timeout_ms, 0, 2**53):
             raise ConfigurationError("timeout_ms must be a whole number of ms, 0 or more")
         call: Call[int | None] = self._call(
             "POST",
-            account_category,
+            scope.account_category,
             "/fapi/v1/countdownCancelAll",
-            partial(
-                decode_countdown,
-                account_category=account_category,
-                symbol=symbol,
-                timeout_ms=timeout_ms,
-            ),
-            symbol=symbol,
+            partial(decode_countdown, symbol=scope.symbol, timeout_ms=timeout_ms),
+            weight=_SWITCH,
+            symbol=scope.symbol,
             query=f"&countdownTime={timeout_ms}",
-            acts=True,
+            cancels=timeout_ms > 0,
         )
         return (yield from ask(call))
+
+    def _cancel_listed(self, scope: Scope, book: _Book, seen: set[str]) -> Flow[_Part]:
+        """List a book, then cancel its symbols in every book, but for those that are seen to."""
+        [listing] = yield [self._list(scope, book, decode_symbols)]
+        if isinstance(listing, MassCancelError):
+            return _unlisted(book, listing)
+        symbols = [symbol for symbol in listing.symbols if symbol not in seen]
+        seen.update(symbols)
+        part = yield from self._cancel(scope, symbols)
+        if listing.nameless:
+            left = f"{listing.nameless} orders whose symbol can't be read"
+            error = ProtocolError(f"the listing has {left}: {listing.problem}")
+            return _Part([error, *part.results], [*part.left, left])
+        return _Part([listing, *part.results], part.left)
+
+    def _cancel(self, scope: Scope, symbols: Sequence[str]) -> Flow[_Part]:
+        """Cancel symbols in the books of a scope, all in flight together."""
+        books = _books(scope)
+        cancels = [(symbol, book) for symbol in symbols for book in books]
+        if not cancels:
+            return _Part([], [])
+        answers: Sequence[Answer | MassCancelError] = yield [
+            self._call(
+                "DELETE",
+                scope.account_category,
+                book.cancel,
+                partial(book.decode_cancel, symbol=symbol),
+                weight=_LIGHT,
+                symbol=symbol,
+                cancels=True,
+                max_reply=LISTING,  # spot answers with all that it cancelled
+            )
+            for symbol, book in cancels
+        ]
+        left = [
+            symbol if len(book.names) > 1 else f"{symbol} ({book.names[0]})"
+            for (symbol, book), answer in zip(cancels, answers, strict=True)
+            if isinstance(answer, MassCancelError)
+        ]
+        return _Part(list(answers), left)
+
+    def _ack(self, scope: Scope, parts: Sequence[_Part]) -> Ack:
+        """What the parts say together.
+
+        Raises:
+            MassCancelError: the first that failed, with notes that name all that is left.
+        """
+        results = [result for part in parts for result in part.results]
+        left = [name for part in parts for name in part.left]
+        if error := next((each for each in results if isinstance(each, MassCancelError)), None):
+            more = f" and {len(left) - _NAMES} more" if len(left) > _NAMES else ""
+            error.add_note(f"not acknowledged: {', '.join(left[:_NAMES])}{more}")
+        values: list[Listing | Answer] = every(results)
+        answers = [each for each in values if isinstance(each, Answer)]
+        told = [each.cancelled for each in answers if each.cancelled is not None]
+        tells = self.ability(scope.account_category).ack == "orders" and len(told) == len(answers)
+        return Ack(
+            account_category=scope.account_category,
+            status=next((a.status for a in answers if a.status != NOTHING_OPEN), NOTHING_OPEN),
+            symbol=scope.symbol or "",
+            raw=b"\n".join(each.raw for each in answers or values),
+            cancelled=tuple(chain.from_iterable(told)) if tells else None,
+        )
 
     def _state(
         self, account_category: str, order: OpenOrder | OrderUpdate
     ) -> Call[OrderState | None]:
         """What has become of one order; ids of conditional ones are their own, in all symbols."""
+        side = _SIDES[account_category]
         algo_id = order.order_id.removeprefix(ALGO)
         if algo_id != order.order_id:
             path, decode, symbol = "/fapi/v1/algoOrder", decode_algo_state, None
             query = f"&algoId={quote(algo_id, safe='')}"
         else:
-            path = "/api/v3/order" if account_category == "spot" else "/fapi/v1/order"
-            decode, symbol = decode_state, order.symbol
+            path, decode, symbol = side.order, decode_state, order.symbol
             query = f"&orderId={quote(order.order_id, safe='')}"
         return self._call(
             "GET",
             account_category,
             path,
-            partial(decode, account_category=account_category, order_id=order.order_id),
+            partial(decode, order_id=order.order_id),
+            weight=side.state,
             symbol=symbol,
             query=query,
-            acts=False,
         )
 
-    def _listings(self, account_category: str, symbol: str | None) -> list[Call[Listing]]:
-        return [
-            self._call(
-                "GET",
-                account_category,
-                book.listing,
-                partial(book.decode_listing, account_category=account_category, symbol=symbol),
-                symbol=symbol,
-                acts=False,
-                max_reply=LISTING,
-            )
-            for book in _BOOKS[account_category]
-        ]
+    def _list(self, scope: Scope, book: _Book, decode: Callable[..., Any]) -> Call[Any]:
+        side = _SIDES[scope.account_category]
+        return self._call(
+            "GET",
+            scope.account_category,
+            book.listing,
+            decode,
+            weight=side.list_all if scope.symbol is None else side.list_one,
+            symbol=scope.symbol,
+            max_reply=LISTING,
+        )
 
     def _call(
         self,
         method: str,
         account_category: str,
         path: str,
-        decode: Any,
+        decode: Callable[..., Any],
         *,
+        weight: int,
         symbol: str | None,
         query: str = "",
+        cancels: bool = False,
         **more: Any,
     ) -> Call[Any]:
+        side = _SIDES[account_category]
         named = "" if symbol is None else f"&symbol={quote(symbol, safe='')}"
         return Call(
             method=method,
-            origin=self.origin(account_category),
+            origin=self._origin(side),
             path=path,
             sign=partial(sign, query=named + query, recv_window_ms=self.recv_window_ms),
-            decode=decode,
+            decode=partial(decode, account_category=account_category),
+            cancels=cancels,
+            costs=side.costs(weight),
             **more,
         )
+
+    def _origin(self, side: _Side) -> str:
+        origin: str = getattr(self, side.url)
+        return origin
+
+    def _sides(self, origin: str) -> list[_Side]:
+        """What is spoken to at an origin."""
+        return [side for side in _SIDES.values() if self._origin(side) == origin]
 
 
 def signature(secret: str, payload: str) -> str:
@@ -347,41 +493,14 @@ def sign(
     return Request(call.method, call.path, headers, signed.encode(), expires_at_ms)
 
 
-def check_scope(account_category: str, symbol: str | None) -> None:
-    """Refuse what the venue can't scope to, before it gets near a URL.
-
-    Raises:
-        ScopeError: no such category, or nothing that is a symbol of it.
-    """
-    if not isinstance(account_category, str) or account_category not in _BOOKS:
-        raise ScopeError(
-            f"no account category {account_category!r} on Binance; there are: " + ", ".join(_BOOKS)
-        )
-    if symbol is not None and not (
-        isinstance(symbol, str) and symbol.isprintable() and _SYMBOL.fullmatch(symbol)
-    ):
-        raise ScopeError(
-            f"{symbol!r} is not a symbol of Binance, which look like BTCUSDT; None means all"
-        )
+def _unlisted(book: _Book, error: MassCancelError) -> _Part:
+    """A part that could not even begin."""
+    return _Part([error], [f"the book {'/'.join(book.names)}, which could not be listed"])
 
 
-def _symbols(listings: Sequence[Listing | MassCancelError]) -> list[str]:
-    """Each symbol in the listings that could be read, in their order."""
-    readable = (each for each in listings if isinstance(each, Listing))
-    return list(dict.fromkeys(order.symbol for each in readable for order in each.orders))
-
-
-def _name_failures(symbols: Sequence[str], answers: Sequence[Answer | MassCancelError]) -> None:
-    """Note on each error which symbols, of all, have not been acknowledged."""
-    errors = [
-        (symbol, answer)
-        for symbol, answer in zip(symbols, answers, strict=True)
-        if isinstance(answer, MassCancelError)
-    ]
-    names = ", ".join(dict.fromkeys(symbol for symbol, _ in errors))
-    for _, error in errors:
-        error.add_note(f"not acknowledged: {names}")
-
-
-def _is_whole(value: object, least: int, most: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+def _books(scope: Scope) -> list[_Book]:
+    """What a scope is about."""
+    books = _SIDES[scope.account_category].books
+    if scope.books is None:
+        return list(books)
+    return [book for book in books if not set(book.names).isdisjoint(scope.books)]

@@ -6,34 +6,41 @@ Return Codes" of "General Info" for futures. Codes that are not here are a plain
 
 import re
 from collections.abc import Mapping
-from typing import Final
+from functools import partial
+from typing import Any, Final
 
 import msgspec
 
+from masscancel.calls import Reply
 from masscancel.errors import (
     AuthenticationError,
     InvalidRequest,
-    MassCancelError,
     PermissionDenied,
-    ProtocolError,
     RateLimited,
     StampRefused,
     VenueError,
     VenueUnavailable,
 )
-from masscancel.venue import Reply, decode_json, http_error
+from masscancel.venues.toolkit import OK, Refusal, open_envelope, retry_after
 
-__all__ = ["Sentence", "is_nothing_open", "refusal", "sentence"]
+__all__ = ["Sentence", "check_accepted", "is_nothing_open"]
 
 
-class Sentence(msgspec.Struct):
+class Sentence(msgspec.Struct, kw_only=True):
     """A code and a sentence: every error, and what a cancel of futures is answered with."""
 
+    code: int = 0
+    msg: str | None = None
+
+
+class _Refused(Sentence, kw_only=True):
+    """The same beside another HTTP status than 200: what has no code there is not Binance's."""
+
     code: int
-    msg: str = ""
 
 
-_SENTENCE: Final = msgspec.json.Decoder(Sentence, strict=False)
+_SENTENCE: Final = msgspec.json.Decoder(Sentence, strict=False)  # a code has been seen as a string
+_REFUSED: Final = msgspec.json.Decoder(_Refused, strict=False)
 
 _THROTTLED: Final = -1008
 _SHUTTING_DOWN: Final = -1016
@@ -93,56 +100,60 @@ _BANNED: Final = re.compile(r"banned until ([0-9]{1,16})")
 _SIGNATURE: Final = re.compile(r"[0-9A-Fa-f]{64}")
 
 
-def sentence(reply: Reply) -> Sentence | None:
-    """The code and sentence that a reply consists of, if it does."""
-    try:
-        return decode_json(_SENTENCE, reply)
-    except ProtocolError:
-        return None
-
-
-def refusal(
-    reply: Reply, said: Sentence | None, now_ms: int, account_category: str
-) -> MassCancelError:
-    """The error that a reply is.
+def check_accepted(reply: Reply, now_ms: int, account_category: str) -> Sentence:
+    """Check that a reply is no refusal; return its code and sentence, 0 where it has none.
 
     Args:
         reply: the reply.
-        said: its code and sentence, if it has any; it may well be HTML.
         now_ms: the venue's time, to tell how long a ban lasts.
-        account_category: whose code it is.
+        account_category: whose codes they are.
+
+    Raises:
+        VenueError: the venue refused, or something before it did.
+        ProtocolError: the reply is not JSON.
     """
-    code = said.code if said else None
+    if reply.status == OK and not reply.body[:64].lstrip().startswith(b"{"):
+        return Sentence()  # rows, which are read in slices: every refusal is an object
+    decoder: msgspec.json.Decoder[Any] = _SENTENCE if reply.status == OK else _REFUSED
+    refused = partial(_refusal, reply, now_ms, account_category)
+    sentence: Sentence = open_envelope(decoder, reply, now_ms, refused)
+    return sentence
+
+
+def _refusal(
+    reply: Reply, now_ms: int, account_category: str, sentence: Sentence
+) -> Refusal | None:
+    if reply.status == OK and sentence.code >= 0:
+        return None
     # A peer that echoes the query must not put the signature into our error.
-    text = _SIGNATURE.sub("***", said.msg) if said else ""
-    kind = _kind(reply.status, code, text, account_category)
-    error = http_error(reply, now_ms, kind=kind, code=code, message=text)
-    if isinstance(error, VenueError) and error.retry_after is None:
-        error.retry_after = _banned_for(text, now_ms)
-    if _has_failed(reply.status, code, text, account_category):
-        error.may_have_executed = False
-    return error
+    text = _SIGNATURE.sub("***", sentence.msg or "")
+    failed = _has_failed(reply.status, sentence.code, text, account_category)
+    return Refusal(
+        kind=_kind(reply.status, sentence.code, text, account_category),
+        code=sentence.code,
+        message=text,
+        retry_after=_banned_for(text, now_ms) if retry_after(reply, now_ms) is None else None,
+        may_have_executed=False if failed else None,
+    )
 
 
-def _kind(
-    status: int, code: int | None, text: str, account_category: str
-) -> type[VenueError] | None:
+def _kind(status: int, code: int, text: str, account_category: str) -> type[VenueError] | None:
     """What a refusal is; ``None`` leaves it to the HTTP status."""
     if status in (418, 429):
         return RateLimited
     if status >= 500:  # noqa: PLR2004  # "the execution status is UNKNOWN", whatever the code
         return VenueUnavailable
-    if code is None:  # 403 is the firewall's: "a rate limit violation or a security block"
-        return RateLimited if status == 403 else None  # noqa: PLR2004  # HTTP's own
     if code in _OF_THE_ENGINE:
         return PermissionDenied if text.rstrip(".") in _OF_THE_ACCOUNT else VenueError
     kind = _OWN_CODES[account_category].get(code) or _CODES.get(code)
     if kind is None and -1199 <= code <= -1100:  # noqa: PLR2004  # "11xx - Request issues"
         return InvalidRequest
+    if kind is None and status == 403:  # noqa: PLR2004  # "the WAF Limit has been violated"
+        return RateLimited
     return kind
 
 
-def _has_failed(status: int, code: int | None, text: str, account_category: str) -> bool:
+def _has_failed(status: int, code: int, text: str, account_category: str) -> bool:
     """Whether a :class:`VenueUnavailable` is documented not to have been carried out."""
     if status < 500:  # noqa: PLR2004  # RFC 9110 section 15.6
         return code in (_THROTTLED, _SHUTTING_DOWN)
@@ -165,5 +176,5 @@ def is_nothing_open(error: VenueError) -> bool:
     return (
         error.code == _CANCEL_REJECTED
         and error.message.rstrip(".") == "Unknown order sent"
-        and error.http_status in (200, 400)
+        and error.http_status in (OK, 400)
     )

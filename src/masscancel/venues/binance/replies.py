@@ -1,55 +1,97 @@
-"""What Binance's replies look like, and what they mean."""
+"""What Binance's replies look like, and what they mean.
 
-from collections.abc import Mapping
-from typing import Any, Final, Literal
+Each ``decode_...`` raises :class:`~masscancel.VenueError` where the venue refused, and
+:class:`~masscancel.ProtocolError` where the reply is no answer to what was asked.
+"""
+
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from functools import partial
+from operator import attrgetter
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
+from masscancel.calls import Reply, Slices, Stamp
 from masscancel.errors import ProtocolError, VenueError
 from masscancel.models import OpenOrder, OrderState
-from masscancel.venue import Reply, Stamp, decimal, decode_json
-from masscancel.venues.binance.refusals import Sentence, is_nothing_open, refusal, sentence
-
-__all__ = [
-    "ALGO",
-    "NOTHING_OPEN",
-    "Answer",
-    "Listing",
-    "decode_algo_orders",
-    "decode_algo_state",
-    "decode_cancelled",
-    "decode_clock",
-    "decode_countdown",
-    "decode_done",
-    "decode_orders",
-    "decode_state",
-]
+from masscancel.venues.binance.refusals import check_accepted, is_nothing_open
+from masscancel.venues.toolkit import (
+    OK,
+    RowDecoder,
+    Rows,
+    batches,
+    check_fresh,
+    decimal,
+    decode_json,
+    finish,
+    side,
+    whole,
+)
 
 #: What the ids of conditional orders begin with here: theirs and those of orders are counted apart.
 ALGO: Final = "algo:"
 #: The Ack's status where there was nothing to cancel.
 NOTHING_OPEN: Final = "nothing open"
+#: So many rows of an answer are looked at in a piece.
+_TOGETHER: Final = 2_000
+
+_Symbol = Annotated[str, msgspec.Meta(min_length=1)]
 
 
 class Listing(msgspec.Struct, frozen=True):
-    """The open orders of one book, and the bytes that said so."""
+    """The open orders of one book, as a cancel needs them.
 
-    orders: list[OpenOrder]
+    Attributes:
+        symbols: each symbol once.
+        nameless: how many orders there are whose symbol can't be read.
+        problem: what is wrong with the first of those, for people.
+        raw: the bytes of the reply.
+    """
+
+    symbols: tuple[str, ...]
+    nameless: int
+    problem: str
     raw: bytes
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What one cancel was answered: the venue's word for it, and the bytes."""
+    """What one cancel was answered.
+
+    Attributes:
+        status: the venue's word for it.
+        raw: the bytes of the reply.
+        cancelled: the ids that it says are cancelled; ``None`` where it does not tell.
+    """
 
     status: str
     raw: bytes
+    cancelled: tuple[str, ...] | None = None
 
 
-class _OrderRow(msgspec.Struct, rename="camel"):
+class _Listed(msgspec.Struct, gc=False):
+    """What a cancel needs of an open order."""
+
+    symbol: _Symbol
+
+
+class _Named(msgspec.Struct, rename="camel"):
+    """What a row is called that can't be read whole."""
+
+    symbol: Any = None
+    order_id: Any = None
+    algo_id: Any = None
+
+    def __str__(self) -> str:
+        order_id = self.order_id if self.algo_id is None else self.algo_id
+        return f"{order_id!s:.40} of {self.symbol!s:.40}"
+
+
+class _OrderRow(msgspec.Struct, rename="camel", gc=False):
     """An order of the ordinary book; on spot, stop orders too."""
 
     order_id: int
-    symbol: str
+    symbol: _Symbol
     side: Literal["BUY", "SELL"]
     orig_qty: str
     price: str | None = None
@@ -57,41 +99,17 @@ class _OrderRow(msgspec.Struct, rename="camel"):
     type: str = ""
     status: str = ""
 
-    def order(self) -> OpenOrder:
-        return OpenOrder(
-            order_id=str(self.order_id),
-            symbol=self.symbol,
-            side="buy" if self.side == "BUY" else "sell",
-            price=decimal(self.price),
-            quantity=decimal(self.orig_qty),
-            filled_quantity=decimal(self.executed_qty),
-            order_type=self.type,
-            status=self.status,
-        )
 
-
-class _AlgoRow(msgspec.Struct, rename="camel"):
+class _AlgoRow(msgspec.Struct, rename="camel", gc=False):
     """A conditional order of futures. One that closes the position has no quantity."""
 
     algo_id: int
-    symbol: str
+    symbol: _Symbol
     side: Literal["BUY", "SELL"]
     quantity: str | None = None
     price: str | None = None
     order_type: str = ""
     algo_status: str = ""
-
-    def order(self) -> OpenOrder:
-        return OpenOrder(
-            order_id=f"{ALGO}{self.algo_id}",
-            symbol=self.symbol,
-            side="buy" if self.side == "BUY" else "sell",
-            price=decimal(self.price),
-            quantity=decimal(self.quantity),
-            filled_quantity=decimal(None),
-            order_type=self.order_type,
-            status=self.algo_status,
-        )
 
 
 class _State(msgspec.Struct, rename="camel"):
@@ -108,24 +126,23 @@ class _AlgoState(msgspec.Struct, rename="camel"):
     algo_status: str
 
 
-class _CancelReport(msgspec.Struct):
-    """An order that spot cancelled."""
+class _Report(msgspec.Struct, rename="camel", gc=False):
+    """An order that spot cancelled; its id decides nothing, and may be anything."""
 
     symbol: str
     status: str = ""
+    order_id: int | str | None = None
 
 
-class _CancelRow(msgspec.Struct, rename="camel"):
+class _CancelRow(_Report, rename="camel", gc=False):
     """The same, or an order list with a report for each of its orders."""
 
-    symbol: str
-    status: str = ""
-    order_reports: list[_CancelReport] = []
+    order_reports: tuple[_Report, ...] = ()
 
-    def reports(self) -> list[_CancelReport]:
+    def reports(self) -> tuple[_Report, ...]:
         if self.order_reports and not self.status:
             return self.order_reports
-        return [_CancelReport(self.symbol, self.status), *self.order_reports]
+        return (self, *self.order_reports)
 
 
 class _Clock(msgspec.Struct, rename="camel"):
@@ -137,12 +154,57 @@ class _Countdown(msgspec.Struct, rename="camel"):
     countdown_time: int
 
 
-_ORDERS: Final = msgspec.json.Decoder(list[_OrderRow])
-_ALGO_ORDERS: Final = msgspec.json.Decoder(list[_AlgoRow])
+#: Spot's orders that wait for a price ("enums.md", "Order types").
+_STOPS: Final = frozenset({"STOP_LOSS", "STOP_LOSS_LIMIT", "TAKE_PROFIT", "TAKE_PROFIT_LIMIT"})
+
+
+def _futures_order(row: _OrderRow, book: str = "ordinary") -> OpenOrder:
+    return OpenOrder(
+        order_id=str(row.order_id),
+        symbol=row.symbol,
+        side=side(row.side),
+        price=_decimal(row, row.price),
+        quantity=_decimal(row, row.orig_qty),
+        filled_quantity=_decimal(row, row.executed_qty),
+        order_type=row.type,
+        status=row.status,
+        book=book,
+    )
+
+
+def _spot_order(row: _OrderRow) -> OpenOrder:
+    return _futures_order(row, "stop" if row.type in _STOPS else "ordinary")
+
+
+def _algo_order(row: _AlgoRow) -> OpenOrder:
+    return OpenOrder(
+        order_id=f"{ALGO}{row.algo_id}",
+        symbol=row.symbol,
+        side=side(row.side),
+        price=_decimal(row, row.price),
+        quantity=_decimal(row, row.quantity),
+        filled_quantity=decimal(None),
+        order_type=row.order_type,
+        status=row.algo_status,
+        book="algo",
+    )
+
+
+def _decimal(row: _OrderRow | _AlgoRow, text: str | None) -> Decimal:
+    try:
+        return decimal(text)
+    except ProtocolError as error:
+        order_id = row.algo_id if isinstance(row, _AlgoRow) else row.order_id
+        raise ProtocolError(f"{error.message}: the order {order_id} of {row.symbol}") from None
+
+
+_SYMBOLS: Final = RowDecoder(_Listed, msgspec.Raw, convert=attrgetter("symbol"))
+_SPOT_ORDERS: Final = RowDecoder(_OrderRow, _Named, convert=_spot_order)
+_FUTURES_ORDERS: Final = RowDecoder(_OrderRow, _Named, convert=_futures_order)
+_ALGO_ORDERS: Final = RowDecoder(_AlgoRow, _Named, convert=_algo_order)
+_CANCELLED: Final = RowDecoder(_CancelRow, msgspec.Raw)
 _STATE: Final = msgspec.json.Decoder(_State)
 _ALGO_STATE: Final = msgspec.json.Decoder(_AlgoState)
-_CANCELLED: Final = msgspec.json.Decoder(list[_CancelRow])
-_DONE: Final = msgspec.json.Decoder(Sentence, strict=False)  # the code has been seen as a string
 _CLOCK: Final = msgspec.json.Decoder(_Clock)
 _COUNTDOWN: Final = msgspec.json.Decoder(_Countdown, strict=False)  # its number is a string
 
@@ -166,58 +228,69 @@ _ALGO_STATES: Final[Mapping[str, OrderState | None]] = {
 }
 #: "Order does not exist."
 _NO_SUCH_ORDER: Final = -2013
-#: What futures' own answer to a cancel has for a code, beside the HTTP status.
-_OK: Final = 200
+
+OrdersDecoder = Callable[..., list[OpenOrder] | Slices[list[OpenOrder]]]
 
 
-def decode_orders(
-    reply: Reply, stamp: Stamp, *, account_category: str, symbol: str | None
-) -> Listing:
-    """The open orders of the ordinary book.
-
-    Raises:
-        VenueError: the venue refused.
-        ProtocolError: it is no listing of this scope.
-    """
-    return _listing(_ORDERS, reply, stamp, account_category, symbol)
+def decode_symbols(
+    reply: Reply, stamp: Stamp, *, account_category: str
+) -> Listing | Slices[Listing]:
+    """The symbols that have open orders; of an order nothing else is needed."""
+    return finish(_symbols(reply, stamp.time_ms, account_category), reply)
 
 
-def decode_algo_orders(
-    reply: Reply, stamp: Stamp, *, account_category: str, symbol: str | None
-) -> Listing:
-    """The open orders of the conditional book.
-
-    Raises:
-        VenueError: the venue refused.
-        ProtocolError: it is no listing of this scope.
-    """
-    return _listing(_ALGO_ORDERS, reply, stamp, account_category, symbol)
+def _symbols(reply: Reply, now_ms: int, account_category: str) -> Slices[Listing]:
+    rows = yield from _rows(_SYMBOLS, reply, now_ms, account_category)
+    return Listing(tuple(dict.fromkeys(rows.whole)), len(rows.keys), rows.problem, reply.body)
 
 
-def _listing(
-    decoder: "msgspec.json.Decoder[Any]",
+def _decode_orders(
+    decoder: RowDecoder[Any, _Named],
     reply: Reply,
     stamp: Stamp,
+    *,
     account_category: str,
     symbol: str | None,
-) -> Listing:
-    rows: list[_OrderRow | _AlgoRow] = _success(decoder, reply, stamp.time_ms, account_category)
-    if symbol is not None and any(row.symbol != symbol for row in rows):
+) -> list[OpenOrder] | Slices[list[OpenOrder]]:
+    return finish(_orders(decoder, reply, stamp.time_ms, account_category, symbol), reply)
+
+
+decode_spot_orders: Final[OrdersDecoder] = partial(_decode_orders, _SPOT_ORDERS)
+decode_futures_orders: Final[OrdersDecoder] = partial(_decode_orders, _FUTURES_ORDERS)
+decode_algo_orders: Final[OrdersDecoder] = partial(_decode_orders, _ALGO_ORDERS)
+
+
+def _orders(
+    decoder: RowDecoder[Any, _Named],
+    reply: Reply,
+    now_ms: int,
+    account_category: str,
+    symbol: str | None,
+) -> Slices[list[OpenOrder]]:
+    rows = yield from _rows(decoder, reply, now_ms, account_category)
+    if rows.keys:
+        raise ProtocolError(
+            f"{len(rows.keys)} rows of the listing can't be understood, at first the order "
+            f"{rows.keys[0]}: {rows.problem}"
+        )
+    orders: list[OpenOrder] = whole(rows)
+    if symbol is not None and set(map(attrgetter("symbol"), orders)) - {symbol}:
         raise ProtocolError(f"the reply lists other symbols than {symbol!r}")
-    if not all(row.symbol for row in rows):
-        raise ProtocolError("the reply lists an order without a symbol")
-    return Listing([row.order() for row in rows], reply.body)
+    return orders
+
+
+def _rows(
+    decoder: RowDecoder[Any, Any], reply: Reply, now_ms: int, account_category: str
+) -> Slices[Rows[Any, Any]]:
+    check_accepted(reply, now_ms, account_category)
+    check_fresh(reply)
+    return (yield from decoder.decode(reply))
 
 
 def decode_state(
     reply: Reply, stamp: Stamp, *, account_category: str, order_id: str
 ) -> OrderState | None:
-    """What has become of an order of the ordinary book; ``None`` if the venue knows it no more.
-
-    Raises:
-        VenueError: the venue refused.
-        ProtocolError: it is not about this order.
-    """
+    """What has become of an order of the ordinary book; ``None`` if the venue knows it no more."""
     state: _State | None = _known(_STATE, reply, stamp, account_category)
     if state is None:
         return None
@@ -228,12 +301,7 @@ def decode_state(
 def decode_algo_state(
     reply: Reply, stamp: Stamp, *, account_category: str, order_id: str
 ) -> OrderState | None:
-    """What has become of a conditional order; ``None`` if that is not known, or not any more.
-
-    Raises:
-        VenueError: the venue refused.
-        ProtocolError: it is not about this order.
-    """
+    """What has become of a conditional order; ``None`` if that is not known, or not any more."""
     state: _AlgoState | None = _known(_ALGO_STATE, reply, stamp, account_category)
     if state is None:
         return None
@@ -246,9 +314,9 @@ def _known(
 ) -> Any:
     """The reply about an order, decoded; ``None`` where there is no such order."""
     try:
-        return _success(decoder, reply, stamp.time_ms, account_category)
+        return _value(decoder, reply, stamp.time_ms, account_category)
     except VenueError as error:
-        if error.code == _NO_SUCH_ORDER and error.http_status in (200, 400):
+        if error.code == _NO_SUCH_ORDER and error.http_status in (OK, 400):
             return None
         raise
 
@@ -258,25 +326,37 @@ def _check_about(named: str, order_id: str) -> None:
         raise ProtocolError(f"the reply is about the order {named}, not {order_id:.40}")
 
 
-def decode_cancelled(reply: Reply, stamp: Stamp, *, account_category: str, symbol: str) -> Answer:
-    """Spot's answer to a cancel: what it cancelled, each of the symbol and none of it live.
+def decode_cancelled(
+    reply: Reply, stamp: Stamp, *, account_category: str, symbol: str
+) -> Answer | Slices[Answer]:
+    """Spot's answer to a cancel: what it cancelled, each of the symbol and none of it live."""
+    return finish(_cancelled(reply, stamp.time_ms, account_category, symbol), reply)
 
-    Raises:
-        VenueError: the venue refused.
-        ProtocolError: it is no answer to this cancel.
-    """
+
+def _cancelled(reply: Reply, now_ms: int, account_category: str, symbol: str) -> Slices[Answer]:
     try:
-        rows: list[_CancelRow] = _success(_CANCELLED, reply, stamp.time_ms, account_category)
+        check_accepted(reply, now_ms, account_category)
     except VenueError as error:
         if is_nothing_open(error):
-            return Answer(NOTHING_OPEN, reply.body)
+            return Answer(NOTHING_OPEN, reply.body, ())
         raise
-    reports = [report for row in rows for report in row.reports()]
-    if ({row.symbol for row in rows} | {report.symbol for report in reports}) - {symbol}:
-        raise ProtocolError(f"the reply is about other symbols than {symbol!r}")
-    if any(report.status in _LIVE for report in reports):
-        raise ProtocolError("the reply is no answer to a cancel: it has orders that are live")
-    return Answer("CANCELED" if rows else NOTHING_OPEN, reply.body)
+    rows = yield from _CANCELLED.decode(reply)
+    if rows.problem:
+        raise ProtocolError(f"the reply is no answer to a cancel: {rows.problem}")
+    ids: list[str] = []
+    tells = True
+    for some in batches(rows.whole, _TOGETHER):
+        reports = [report for row in some for report in row.reports()]
+        if {named.symbol for named in (*some, *reports)} - {symbol}:
+            raise ProtocolError(f"the reply is about other symbols than {symbol!r}")
+        if not _LIVE.isdisjoint(report.status for report in reports):
+            raise ProtocolError("the reply is no answer to a cancel: it has orders that are live")
+        gone = [each.order_id for each in reports if _STATES.get(each.status) == "cancelled"]
+        tells = tells and None not in gone
+        ids += map(str, gone)
+        yield
+    cancelled = tuple(ids) if tells else None
+    return Answer("CANCELED" if rows.whole else NOTHING_OPEN, reply.body, cancelled)
 
 
 def decode_done(
@@ -286,33 +366,23 @@ def decode_done(
     account_category: str,
     symbol: str,  # noqa: ARG001  # the answer names none
 ) -> Answer:
-    """Futures' answer to a cancel: that it is done, and not a word of what.
-
-    Raises:
-        VenueError: the venue refused.
-        ProtocolError: it is no answer to a cancel.
-    """
+    """Futures' answer to a cancel: that it is done, and not a word of what."""
     try:
-        said: Sentence = _success(_DONE, reply, stamp.time_ms, account_category)
+        code = check_accepted(reply, stamp.time_ms, account_category).code
     except VenueError as error:
         if is_nothing_open(error):
             return Answer(NOTHING_OPEN, reply.body)
         raise
-    if said.code != _OK:
-        raise ProtocolError(f"the reply is no answer to a cancel: it has the code {said.code}")
+    if code != OK:  # a code of its own, which is the same number
+        raise ProtocolError(f"the reply is no answer to a cancel: it has the code {code}")
     return Answer("done", reply.body)
 
 
 def decode_countdown(
     reply: Reply, stamp: Stamp, *, account_category: str, symbol: str, timeout_ms: int
 ) -> int | None:
-    """When the switch will fire at the earliest, ms since the epoch; ``None`` if disarmed.
-
-    Raises:
-        VenueError: the venue refused.
-        ProtocolError: it is no answer to this request.
-    """
-    armed: _Countdown = _success(_COUNTDOWN, reply, stamp.time_ms, account_category)
+    """When the switch will fire at the earliest, ms since the epoch; ``None`` if disarmed."""
+    armed: _Countdown = _value(_COUNTDOWN, reply, stamp.time_ms, account_category)
     if (armed.symbol, armed.countdown_time) != (symbol, timeout_ms):
         raise ProtocolError(
             f"the reply sets {armed.countdown_time} ms for {armed.symbol!r}, "
@@ -322,26 +392,14 @@ def decode_countdown(
 
 
 def decode_clock(reply: Reply) -> int:
-    """The server's clock, ms since the epoch; spot and futures say it alike.
-
-    Raises:
-        VenueError: the venue refused.
-        ProtocolError: there is no clock in it.
-    """
-    clock: _Clock = _success(_CLOCK, reply, 0, "spot")
+    """The server's clock, ms since the epoch; spot and futures say it alike."""
+    clock: _Clock = _value(_CLOCK, reply, 0, "spot")
     return clock.server_time
 
 
-def _success(
+def _value(
     decoder: "msgspec.json.Decoder[Any]", reply: Reply, now_ms: int, account_category: str
 ) -> Any:
-    """The reply, decoded, if the venue did not refuse.
-
-    Raises:
-        VenueError: the venue refused.
-        ProtocolError: it is not what was expected.
-    """
-    said = sentence(reply)
-    if reply.status == 200 and (said is None or said.code >= 0):  # noqa: PLR2004  # HTTP's own
-        return decode_json(decoder, reply)
-    raise refusal(reply, said, now_ms, account_category)
+    """A reply that is one value, if the venue did not refuse."""
+    check_accepted(reply, now_ms, account_category)
+    return decode_json(decoder, reply, reply.body)

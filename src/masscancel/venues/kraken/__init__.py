@@ -13,15 +13,17 @@ There is no test network: the one of futures was retired in July 2026, spot has 
 """
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Final, Literal
+from typing import Any, ClassVar, Final, Literal, Self
 
-from msgspec.structs import force_setattr
+import msgspec
 
-from masscancel.errors import ConfigurationError, ScopeError
+from masscancel.calls import Call, Flow, Limit, Probe, Scope
+from masscancel.errors import ConfigurationError, MassCancelError, ScopeError
 from masscancel.models import Ack, OpenOrder, OrderState, OrderUpdate
-from masscancel.venue import Abilities, Flow, Probe, ReadyVenue, StreamDialect, check_origin
+from masscancel.venues.base import Abilities, Venue
 from masscancel.venues.kraken import futures, spot
 from masscancel.venues.kraken.spot_replies import decode_clock
+from masscancel.venues.kraken.wire import Found
 
 __all__ = ["Kraken"]
 
@@ -30,10 +32,13 @@ __all__ = ["Kraken"]
 #: rate limits?"): three every 15 s are a quarter of it at most, and leave room for look-ups.
 PROBE_INTERVAL: Final = 15.0
 
+#: For how long it is worth looking up names on entry, in seconds.
+_PATIENCE: Final = 3.0
+
 _NONCES_PER_SECOND: Final = {"ms": 10**3, "us": 10**6, "ns": 10**9}
 
 
-class Kraken(ReadyVenue, frozen=True, kw_only=True):
+class Kraken(Venue, frozen=True, kw_only=True):
     """Kraken: where it is, and how the key's nonces grow.
 
     A key serves one of the two categories, ``spot`` or ``futures``; only the host of the category
@@ -41,8 +46,9 @@ class Kraken(ReadyVenue, frozen=True, kw_only=True):
 
     A spot pair may be spelled as in the listing of orders (``XBTUSD``), as on the websocket
     (``XBT/USD``) or as the key of the list of pairs (``XXBTZUSD``), and as nothing else: Kraken
-    understands ``BTC/USD``, but does not list it. The first is the quickest. The others have to be
-    looked up by a public request, and those Kraken limits by address.
+    understands ``BTC/USD``, but does not list it. What these mean is found out on entry, as are the
+    futures contracts; what could not be had then, or was listed since, is looked up beside a cancel
+    or after a listing that has none of it.
 
     Every private request of spot carries a nonce that must be greater than any that Kraken has
     accepted for the key, and a key's nonces can never be set back. So **the unit sticks to the
@@ -54,30 +60,29 @@ class Kraken(ReadyVenue, frozen=True, kw_only=True):
         spot_url: the origin of spot.
         futures_url: the origin of futures.
         nonce_unit: what the key's nonces count: ``"ms"``, ``"us"`` or ``"ns"`` since the epoch.
+        tier: what spot's limits go by: ``"starter"``, ``"intermediate"`` or ``"pro"``.
+        found: what entry found out; not to be given.
 
     Raises:
         ConfigurationError: a URL is not an origin, or would send keys in clear text to another
-            machine; the unit is none of the three.
+            machine; the unit or the tier is none of the three.
     """
 
     name: ClassVar[str] = "kraken"
+    title: ClassVar[str] = "Kraken"
     abilities: ClassVar[Mapping[str, Abilities]] = {
         "spot": Abilities(
+            symbols=spot.SYMBOLS,
             whole_account="one call",
             one_symbol="a call per batch of ids",
             ack="count",
-            echoes_id=False,
-            stop_orders=True,
-            stream=False,
             switch="account",
         ),
         "futures": Abilities(
+            symbols=futures.SYMBOLS,
             whole_account="one call",
             one_symbol="one call",
             ack="orders",
-            echoes_id=False,
-            stop_orders=True,
-            stream=False,
             switch="account",
         ),
     }
@@ -86,11 +91,43 @@ class Kraken(ReadyVenue, frozen=True, kw_only=True):
     futures_url: str = "https://futures.kraken.com"
     nonce_unit: Literal["ms", "us", "ns"] = "ms"
 
+    tier: Literal["starter", "intermediate", "pro"] = "starter"
+    found: Found = Found()
+
     def __post_init__(self) -> None:
-        for name in ("spot_url", "futures_url"):
-            force_setattr(self, name, check_origin(getattr(self, name), name=name, scheme="http"))
-        if self.nonce_unit not in tuple(_NONCES_PER_SECOND):
-            raise ConfigurationError("nonce_unit must be one of: ms, us, ns")
+        super().__post_init__()
+        for name, words in (("nonce_unit", _NONCES_PER_SECOND), ("tier", spot.TIERS)):
+            if getattr(self, name) not in tuple(words):
+                raise ConfigurationError(f"{name} must be one of: {', '.join(words)}")
+
+    def __repr__(self) -> str:
+        return f"Kraken({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        settings = [name for name in self.__struct_fields__ if name != "found"]
+        return [(name, getattr(self, name)) for name in settings]
+
+    def ready(self) -> bool:
+        """Whether names have been looked up; what could not be had is no reason to try again."""
+        return self.found.asked
+
+    def prepare(self, categories: Sequence[str]) -> Flow[Self]:
+        """Look up the names of pairs and contracts, as far as they can be had soon."""
+        sides = [self._side(category) for category in categories]
+        parts: list[Call[Any] | Flow[Any]] = [
+            side.find_pairs(_PATIENCE)
+            if isinstance(side, spot.Spot)
+            else side.list_contracts(_PATIENCE)
+            for side in sides
+        ]
+        if not parts:
+            return self
+        found = {
+            "pairs" if isinstance(side, spot.Spot) else "contracts": names
+            for side, names in zip(sides, (yield parts), strict=True)
+            if not isinstance(names, MassCancelError)
+        }
+        return msgspec.structs.replace(self, found=Found(asked=True, **found))
 
     def origin(self, account_category: str) -> str:
         """Each category has a host of its own."""
@@ -107,20 +144,24 @@ class Kraken(ReadyVenue, frozen=True, kw_only=True):
                 path="/0/public/Time",
                 interval=PROBE_INTERVAL,
                 decode=decode_clock,
+                costs=spot.PUBLIC_COST,
             )
         path = "/derivatives/api/v3/tickers/PF_XBTUSD"
         return Probe(origin=origin, path=path, decode=futures.decode_clock)
 
-    def cancel_all(
-        self, account_category: str, symbol: str | None, request_id: str | None
-    ) -> Flow[Ack]:
+    def limits(self, origin: str) -> Sequence[Limit]:
+        """Spot's go by the account's tier."""
+        of_spot = spot.limits(self.tier) if origin == self.spot_url else ()
+        return (*of_spot, *(futures.LIMITS if origin == self.futures_url else ()))
+
+    def cancel_all(self, scope: Scope, request_id: str | None) -> Flow[Ack]:
         """One call; on spot with a symbol, a listing and cancels by id. No id is echoed."""
         del request_id
-        return (yield from self._side(account_category).cancel_all(symbol))
+        return (yield from self._side(scope.account_category).cancel_all(scope))
 
-    def open_orders(self, account_category: str, symbol: str | None) -> Flow[list[OpenOrder]]:
+    def open_orders(self, scope: Scope) -> Flow[list[OpenOrder]]:
         """One listing."""
-        return (yield from self._side(account_category).open_orders(symbol))
+        return (yield from self._side(scope.account_category).open_orders(scope))
 
     def order_states(
         self, account_category: str, orders: Sequence[OpenOrder | OrderUpdate]
@@ -129,26 +170,16 @@ class Kraken(ReadyVenue, frozen=True, kw_only=True):
         ids = [order.order_id for order in orders]
         return (yield from self._side(account_category).order_states(ids))
 
-    def stream(self, account_category: str) -> StreamDialect | None:
-        """Order updates can't be followed here."""
-        self._side(account_category)
-        return None
-
-    def switch(
-        self, account_category: str, symbol: str | None, timeout_ms: int
-    ) -> Flow[int | None]:
+    def switch(self, scope: Scope, timeout_ms: int) -> Flow[int | None]:
         """``CancelAllOrdersAfter``; it takes whole seconds, and covers the whole account."""
-        side = self._side(account_category)
-        if symbol is not None:
+        side = self._side(scope.account_category)
+        if scope.symbol is not None:
             raise ScopeError("Kraken's dead man's switch covers the whole account, not a symbol")
         return (yield from side.switch(timeout_ms))
 
     def _side(self, account_category: str) -> spot.Spot | futures.Futures:
+        self.ability(account_category)
         if account_category == "spot":
-            return spot.Spot(self.spot_url, _NONCES_PER_SECOND[self.nonce_unit])
-        if account_category == "futures":
-            return futures.Futures(self.futures_url)
-        raise ScopeError(
-            f"no account category {account_category!r} on Kraken; there are: "
-            + ", ".join(self.abilities)
-        )
+            nonces = _NONCES_PER_SECOND[self.nonce_unit]
+            return spot.Spot(self.spot_url, nonces, self.found.pairs)
+        return futures.Futures(self.futures_url, self.found.contracts)

@@ -2,19 +2,18 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from decimal import Decimal
 from functools import partial
 from hashlib import sha256
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from urllib.parse import urlencode
 
 import msgspec
 
+from masscancel.calls import LISTING, Call, Flow, Limit, Reply, Request, Scope, Slices, Stamp
 from masscancel.credentials import Credentials
 from masscancel.errors import (
     AuthenticationError,
     InvalidRequest,
-    MassCancelError,
     PermissionDenied,
     ProtocolError,
     RateLimited,
@@ -24,34 +23,47 @@ from masscancel.errors import (
     VenueUnavailable,
 )
 from masscancel.models import Ack, OpenOrder, OrderState
-from masscancel.venue import (
-    LISTING,
-    Call,
-    Flow,
-    Reply,
-    Request,
-    Stamp,
+from masscancel.venues.base import Symbols
+from masscancel.venues.kraken.wire import BATCH, fires_at, mac, sliced, whole_seconds
+from masscancel.venues.toolkit import (
+    Refusal,
+    RowDecoder,
     ask,
+    batches,
+    check_fresh,
+    decimal,
     decode_json,
-    http_error,
-)
-from masscancel.venues.kraken.wire import (
-    batches_of,
-    fires_at,
-    known,
-    mac,
+    every,
+    kind_by_prefix,
     merged,
     milliseconds,
-    refusal,
+    one,
+    open_envelope,
+    side,
     unsigned,
-    whole_seconds,
+    whole,
 )
+
+#: Contracts are listed in upper case; some replies spell them in lower case.
+SYMBOLS: Final = Symbols(
+    re.compile(r"[A-Za-z]{2}_[A-Za-z0-9]{2,32}(_[A-Za-z0-9]{1,16}){0,3}"), "PF_XBTUSD"
+)
+
+#: "For /derivatives endpoints, clients can spend up to 500 every 10 seconds" ("Derivatives Rate
+#: Limits"); public ones cost nothing.
+LIMITS: Final = (Limit(name="derivatives", amount=500, seconds=10.0, per="key"),)
+_COSTS: Final = {
+    "cancelallorders": 25,
+    "cancelallordersafter": 25,
+    "openorders": 2,
+    "orders/status": 1,
+}
 
 _ROOT: Final = "/derivatives"
 _API: Final = "/api/v3"
 _MAX_TIMEOUT_S: Final = 2**32 - 1  # "uint32" (Dead man's switch)
-_LARGEST: Final = 32  # decimal places before the point: what is larger is no quantity
-_SYMBOL: Final = re.compile(r"[A-Za-z]{2}_[A-Za-z0-9]{2,32}(_[A-Za-z0-9]{1,16}){0,3}")
+#: For how long it is worth asking whether a contract exists, in seconds.
+_PATIENCE: Final = 1.0
 
 #: What each error means to a caller, by how its text begins. The words are those of each v3 page;
 #: ``insufficientPrivileges``, ``contractNotFound`` and ``Bad Request`` are those that clients meet.
@@ -88,34 +100,53 @@ _STATES: Final[Mapping[str, OrderState]] = {
 
 
 class Futures(msgspec.Struct, frozen=True):
-    """The flows of one origin."""
+    """The flows of one origin.
+
+    Attributes:
+        origin: scheme, host and port.
+        contracts: those that were listed on entry, in upper case; ``None`` if they are not known.
+    """
 
     origin: str
+    contracts: frozenset[str] | None
 
-    def cancel_all(self, symbol: str | None) -> Flow[Ack]:
-        """``cancelallorders``, of all contracts or of one; one with nothing open is looked up."""
-        fields = {} if symbol is None else {"symbol": check_symbol(symbol)}
-        decode = partial(decode_ack, symbol=symbol)
+    def cancel_all(self, scope: Scope) -> Flow[Ack]:
+        """``cancelallorders``, of all contracts or of one.
+
+        The venue accepts any name. One that was not listed on entry is a slip, or was listed since:
+        the cancel goes out, and the list is asked for beside it. What comes of that takes no Ack
+        away but one of a contract that, by the new list, does not exist.
+        """
+        symbol = scope.symbol
         call: Call[Ack] = self._private(
-            "POST", "cancelallorders", decode, fields, acts=True, max_reply=LISTING
+            "POST",
+            "cancelallorders",
+            sliced(partial(read_ack, symbol=symbol)),
+            {} if symbol is None else {"symbol": symbol.upper()},
+            cancels=True,
+            max_reply=LISTING,
         )
-        ack = yield from ask(call)
-        if symbol is not None and ack.status == "noOrdersToCancel":
-            yield from self._check_listed(symbol)
+        if symbol is None or self.contracts is None or symbol.upper() in self.contracts:
+            return (yield from ask(call))
+        answer, contracts = yield [call, self.list_contracts(_PATIENCE)]
+        ack: Ack = one([answer])
+        if ack.status == "noOrdersToCancel":
+            _check_listed(symbol, contracts)
         return ack
 
-    def open_orders(self, symbol: str | None) -> Flow[list[OpenOrder]]:
+    def open_orders(self, scope: Scope) -> Flow[list[OpenOrder]]:
         """``openorders``: one listing, not paged, of all contracts; one is picked here."""
-        wanted = None if symbol is None else check_symbol(symbol)
         call: Call[list[OpenOrder]] = self._private(
             "GET", "openorders", decode_open_orders, max_reply=LISTING
         )
         orders = yield from ask(call)
-        if wanted is None:
+        if scope.symbol is None:
             return orders
+        wanted = scope.symbol.upper()
         orders = [order for order in orders if order.symbol.upper() == wanted]
-        if not orders:
-            yield from self._check_listed(wanted)
+        if not orders and wanted not in (self.contracts or ()):
+            (contracts,) = yield [self.list_contracts(_PATIENCE)]
+            _check_listed(wanted, contracts)
         return orders
 
     def order_states(self, ids: Sequence[str]) -> Flow[Mapping[str, OrderState]]:
@@ -128,9 +159,9 @@ class Futures(msgspec.Struct, frozen=True):
                 [("orderIds", order_id) for order_id in batch],
                 max_reply=LISTING,
             )
-            for batch in batches_of(ids)
+            for batch in batches(ids, BATCH)
         ]
-        return merged((yield calls))
+        return merged(every((yield calls))) if calls else {}
 
     def switch(self, timeout_ms: int) -> Flow[int | None]:
         """``cancelallordersafter``: all of the account's orders."""
@@ -140,27 +171,22 @@ class Futures(msgspec.Struct, frozen=True):
             "cancelallordersafter",
             partial(decode_switch, timeout_ms=timeout_ms),
             {"timeout": seconds},
-            acts=seconds > 0,  # one that arrives late can arm it again
+            cancels=seconds > 0,  # one that arrives late can arm it again
         )
         return (yield from ask(call))
 
-    def _check_listed(self, symbol: str) -> Flow[None]:
-        """Make sure of a contract of which nothing is open: the venue accepts any.
-
-        Raises:
-            ScopeError: the venue does not list it.
-        """
-        call = Call(
+    def list_contracts(self, time_limit: float) -> Call[frozenset[str]]:
+        """``instruments``, worth asking for so many seconds."""
+        return Call(
             method="GET",
             origin=self.origin,
             path=f"{_ROOT}{_API}/instruments?contractType=all",
             sign=unsigned,
             decode=decode_contracts,
-            acts=False,
+            cancels=False,
             max_reply=LISTING,
+            time_limit=time_limit,
         )
-        if symbol.upper() not in (yield from ask(call)):
-            raise ScopeError(f"Kraken lists no futures contract {symbol!r}")
 
     def _private(
         self,
@@ -169,7 +195,7 @@ class Futures(msgspec.Struct, frozen=True):
         decode: Any,
         fields: Mapping[str, Any] | Sequence[tuple[str, Any]] = (),
         *,
-        acts: bool = False,
+        cancels: bool = False,
         **more: Any,
     ) -> Call[Any]:
         query = f"?{urlencode(fields)}" if fields else ""
@@ -179,9 +205,20 @@ class Futures(msgspec.Struct, frozen=True):
             path=f"{_ROOT}{_API}/{what}{query}",
             sign=sign,
             decode=decode,
-            acts=acts,
+            cancels=cancels,
+            costs={"derivatives": _COSTS[what]},
             **more,
         )
+
+
+def _check_listed(symbol: str, contracts: object) -> None:
+    """Tell a contract with nothing open from a name of none, as far as the list could be had.
+
+    Raises:
+        ScopeError: the venue does not list it.
+    """
+    if isinstance(contracts, frozenset) and symbol.upper() not in contracts:
+        raise ScopeError(f"Kraken lists no futures contract {symbol!r}")
 
 
 def signature(secret: str, path: str, post_data: str, nonce: str = "") -> str:
@@ -202,21 +239,6 @@ def sign(call: Call[Any], credentials: Credentials, _stamp: Stamp) -> Request:
     return Request(call.method, call.path, headers)
 
 
-def check_symbol(symbol: object) -> str:
-    """Refuse what can't be a contract, before it gets near a URL; returns it in upper case.
-
-    Contracts are listed in upper case; some replies spell them in lower case.
-
-    Raises:
-        ScopeError: it can't be one.
-    """
-    if isinstance(symbol, str) and _SYMBOL.fullmatch(symbol):
-        return symbol.upper()
-    raise ScopeError(
-        f"{symbol!r} is not a futures contract of Kraken, which look like PF_XBTUSD; None means all"
-    )
-
-
 class _Fault(msgspec.Struct):
     code: int | str | None = None
     message: str = ""
@@ -228,36 +250,39 @@ class _Envelope(msgspec.Struct, rename="camel"):
     result: str
     error: str | None = None
     errors: list[str | _Fault] = []
+    server_time: Any = None
 
 
-class _ClockData(msgspec.Struct, rename="camel"):
-    server_time: str
+class _Cancel(_Envelope, rename="camel"):
+    cancel_status: msgspec.Raw = msgspec.Raw()
 
 
 class _Cancelled(msgspec.Struct, rename="camel"):
     status: str
     received_time: str | None = None
     cancel_only: str | None = None
+    cancelled_orders: msgspec.Raw = msgspec.Raw()
 
 
-class _CancelData(msgspec.Struct, rename="camel"):
-    cancel_status: _Cancelled
-    server_time: str | None = None
+class _Id(msgspec.Struct):
+    order_id: str
+
+
+class _OpenOrders(_Envelope, rename="camel"):
+    open_orders: msgspec.Raw = msgspec.Raw()
 
 
 class _Row(msgspec.Struct, rename="camel"):
+    """An open order as it is documented. The whole size is never sent."""
+
     symbol: str
     side: str
     order_id: str = msgspec.field(name="order_id")
     order_type: str = ""
     status: str = ""
-    limit_price: Decimal | None = None
-    filled_size: Decimal | None = None
-    unfilled_size: Decimal | None = None
-
-
-class _Rows(msgspec.Struct, rename="camel"):
-    open_orders: list[_Row]
+    limit_price: int | float | None = None
+    filled_size: int | float | None = None
+    unfilled_size: int | float | None = None
 
 
 class _Named(msgspec.Struct, rename="camel"):
@@ -269,110 +294,144 @@ class _Status(msgspec.Struct):
     status: str
 
 
-class _Statuses(msgspec.Struct):
-    orders: list[_Status]
+class _Statuses(_Envelope, rename="camel"):
+    orders: list[_Status] = []
 
 
-class _Switch(msgspec.Struct, rename="camel"):
+class _Times(msgspec.Struct, rename="camel"):
     current_time: str
     trigger_time: str
 
 
-class _SwitchData(msgspec.Struct):
-    status: _Switch
+class _Switch(_Envelope, rename="camel"):
+    status: msgspec.Raw = msgspec.Raw()
 
 
 class _Contract(msgspec.Struct):
     symbol: str
 
 
-class _Contracts(msgspec.Struct):
-    instruments: list[_Contract]
+class _Instruments(_Envelope, rename="camel"):
+    instruments: msgspec.Raw = msgspec.Raw()
 
 
-_ENVELOPE: Final = msgspec.json.Decoder(_Envelope)
-_CLOCK: Final = msgspec.json.Decoder(_ClockData)
-_CANCEL: Final = msgspec.json.Decoder(_CancelData)
-_ROWS: Final = msgspec.json.Decoder(_Rows)
+class _Clock(msgspec.Struct, rename="camel"):
+    server_time: str
+
+
+def _open_order(row: _Row) -> OpenOrder:
+    """A row. Since 18 May 2026 a side may be ``unknown``.
+
+    Raises:
+        ProtocolError: it has no side, or its size is no size.
+    """
+    filled = decimal(row.filled_size)
+    return OpenOrder(
+        order_id=row.order_id,
+        symbol=row.symbol,
+        side="unknown" if row.side == "unknown" else side(row.side),
+        price=decimal(row.limit_price),
+        quantity=filled + decimal(row.unfilled_size),
+        filled_quantity=filled,
+        order_type=row.order_type,
+        status=row.status,
+        book="stop" if row.order_type in _TRIGGERED else "ordinary",
+    )
+
+
+_TRIGGERED: Final = frozenset({"stop", "stp", "stop_loss", "take_profit", "trailing_stop"})
+_CANCEL: Final = msgspec.json.Decoder(_Cancel)
+_CANCELLED: Final = msgspec.json.Decoder(_Cancelled)
+_IDS: Final = RowDecoder(_Id, msgspec.Raw, convert=lambda row: row.order_id)
+_OPEN_ORDERS: Final = msgspec.json.Decoder(_OpenOrders)
+_ROWS: Final = RowDecoder(_Row, msgspec.Raw, convert=_open_order)
 _STATUSES: Final = msgspec.json.Decoder(_Statuses)
-_SWITCH: Final = msgspec.json.Decoder(_SwitchData)
-_CONTRACTS: Final = msgspec.json.Decoder(_Contracts)
+_SWITCH: Final = msgspec.json.Decoder(_Switch)
+_TIMES: Final = msgspec.json.Decoder(_Times)
+_INSTRUMENTS: Final = msgspec.json.Decoder(_Instruments)
+_CONTRACTS: Final = RowDecoder(_Contract, msgspec.Raw, convert=lambda row: row.symbol.upper())
+_CLOCK: Final = msgspec.json.Decoder(_Clock)
+
+E = TypeVar("E", bound=_Envelope)
 
 
-def _payload(decoder: "msgspec.json.Decoder[Any]", reply: Reply, now_ms: int) -> Any:
-    """The reply, decoded, if its envelope says success."""
-    error: MassCancelError | None = None
-    try:
-        envelope = decode_json(_ENVELOPE, reply)
-    except ProtocolError as unreadable:
-        if reply.status == 200:  # noqa: PLR2004  # anything else speaks through its status
-            raise
-        error = http_error(reply, now_ms)
-        error.add_note(unreadable.message)
-    else:
-        if reply.status == 200 and envelope.result == "success":  # noqa: PLR2004
-            return decode_json(decoder, reply, reply.body)
-        error = _refusal(reply, now_ms, envelope)
-    raise error
+def _answer(decoder: "msgspec.json.Decoder[E]", reply: Reply, now_ms: int) -> E:
+    """The envelope, if it says success."""
+    return open_envelope(decoder, reply, now_ms, _refused)
 
 
-def _refusal(reply: Reply, now_ms: int, envelope: _Envelope) -> MassCancelError:
-    """The error of an envelope: ``error``, or the first of ``errors``, which has two shapes."""
+def _refused(envelope: _Envelope) -> Refusal | None:
+    """What an envelope refuses: ``error``, or the first of ``errors``, which has two shapes."""
+    if envelope.result == "success":
+        return None
     fault: str | _Fault = envelope.error or next(iter(envelope.errors), "")
-    if isinstance(fault, _Fault):
-        code, text = fault.code, fault.message
-    else:
-        code, text = fault, ""
-    name = known(str(code) if isinstance(code, str) else text, _KINDS)
+    code, text = (fault.code, fault.message) if isinstance(fault, _Fault) else (fault, "")
+    kind = kind_by_prefix(code if isinstance(code, str) else text, _KINDS)
     if code in (None, ""):
         code = text or f"result {envelope.result}"
-    return refusal(reply, now_ms, code or "", text, _KINDS.get(name or ""))
+    return Refusal(kind=kind, code=code, message=text)
 
 
-def decode_ack(reply: Reply, stamp: Stamp, *, symbol: str | None) -> Ack:
+def read_ack(reply: Reply, now_ms: int, *, symbol: str | None) -> Slices[Ack]:
     """What became of a cancel-all.
 
     Raises:
         VenueError: the venue refused.
         ProtocolError: it is no answer to this cancel-all.
     """
-    data: _CancelData = _payload(_CANCEL, reply, stamp.time_ms)
-    cancelled = data.cancel_status
+    envelope = _answer(_CANCEL, reply, now_ms)
+    yield
+    answer: _Cancelled = decode_json(_CANCELLED, reply, envelope.cancel_status)
     scope = (symbol or "all").upper()
-    if cancelled.status not in ("cancelled", "noOrdersToCancel"):
-        raise ProtocolError(f"the reply has the unknown status {cancelled.status!r}")
-    if (cancelled.cancel_only or scope).upper() != scope:
-        raise ProtocolError(f"the reply is about {cancelled.cancel_only!r}, not {scope!r}")
-    received = cancelled.received_time or data.server_time
+    if answer.status not in ("cancelled", "noOrdersToCancel"):
+        raise ProtocolError(f"the reply has the unknown status {answer.status!r}")
+    if (answer.cancel_only or scope).upper() != scope:
+        raise ProtocolError(f"the reply is about {answer.cancel_only!r}, not {scope!r}")
+    received = answer.received_time or envelope.server_time
     return Ack(
         account_category="futures",
         symbol=symbol or "",
-        status=cancelled.status,
+        status=answer.status,
         timestamp_ms=None if received is None else milliseconds(received),
         raw=reply.body,
+        cancelled=(yield from _ids(reply, answer.cancelled_orders)),
     )
 
 
-def decode_open_orders(reply: Reply, stamp: Stamp) -> list[OpenOrder]:
+def _ids(reply: Reply, rows: msgspec.Raw) -> Slices[tuple[str, ...] | None]:
+    """The ids that were cancelled; ``None`` where they can't be told, which costs no Ack."""
+    try:
+        found = yield from _IDS.decode(reply, rows)
+    except ProtocolError:
+        return None
+    return None if found.problem else tuple(found.whole)
+
+
+@sliced
+def decode_open_orders(reply: Reply, now_ms: int) -> Slices[list[OpenOrder]]:
     """The open orders of all contracts.
 
     Raises:
         VenueError: the venue refused.
-        ProtocolError: it is no listing.
+        ProtocolError: it is no listing, it comes from a cache, or a row of it can't be read.
     """
-    data: _Rows = _payload(_ROWS, reply, stamp.time_ms)
-    return [_open_order(row) for row in data.open_orders]
+    envelope = _answer(_OPEN_ORDERS, reply, now_ms)
+    check_fresh(reply)
+    yield
+    return whole((yield from _ROWS.decode(reply, envelope.open_orders)))
 
 
-def decode_contracts(reply: Reply, stamp: Stamp) -> set[str]:
+@sliced
+def decode_contracts(reply: Reply, now_ms: int) -> Slices[frozenset[str]]:
     """The contracts that are listed, in upper case.
 
     Raises:
         VenueError: the venue refused.
-        ProtocolError: it is no list of contracts.
+        ProtocolError: it is no list of contracts, or one of them can't be read.
     """
-    data: _Contracts = _payload(_CONTRACTS, reply, stamp.time_ms)
-    return {contract.symbol.upper() for contract in data.instruments}
+    envelope = _answer(_INSTRUMENTS, reply, now_ms)
+    yield
+    return frozenset(whole((yield from _CONTRACTS.decode(reply, envelope.instruments))))
 
 
 def decode_states(reply: Reply, stamp: Stamp) -> Mapping[str, OrderState]:
@@ -382,8 +441,8 @@ def decode_states(reply: Reply, stamp: Stamp) -> Mapping[str, OrderState]:
         VenueError: the venue refused.
         ProtocolError: it is no answer about orders.
     """
-    data: _Statuses = _payload(_STATUSES, reply, stamp.time_ms)
-    return {row.order.order_id: _STATES.get(row.status, "open") for row in data.orders}
+    rows = _answer(_STATUSES, reply, stamp.time_ms).orders
+    return {row.order.order_id: _STATES.get(row.status, "open") for row in rows}
 
 
 def decode_switch(reply: Reply, stamp: Stamp, *, timeout_ms: int) -> int | None:
@@ -393,8 +452,9 @@ def decode_switch(reply: Reply, stamp: Stamp, *, timeout_ms: int) -> int | None:
         VenueError: the venue refused.
         ProtocolError: the reply does not say what was asked for.
     """
-    data: _SwitchData = _payload(_SWITCH, reply, stamp.time_ms)
-    return fires_at(timeout_ms, data.status.trigger_time, data.status.current_time)
+    envelope = _answer(_SWITCH, reply, stamp.time_ms)
+    times: _Times = decode_json(_TIMES, reply, envelope.status)
+    return fires_at(timeout_ms, times.trigger_time, times.current_time)
 
 
 def decode_clock(reply: Reply) -> int:
@@ -404,29 +464,3 @@ def decode_clock(reply: Reply) -> int:
         ProtocolError: there is no clock in it.
     """
     return milliseconds(decode_json(_CLOCK, reply).server_time)
-
-
-def _open_order(row: _Row) -> OpenOrder:
-    """A row. The whole size is never sent: it is what is filled and what is not."""
-    if row.side not in ("buy", "sell"):
-        raise ProtocolError(f"the reply can't be understood: side {row.side!r}")
-    filled = _number(row.filled_size)
-    return OpenOrder(
-        order_id=row.order_id,
-        symbol=row.symbol,
-        side="buy" if row.side == "buy" else "sell",
-        price=_number(row.limit_price),
-        quantity=filled + _number(row.unfilled_size),
-        filled_quantity=filled,
-        order_type=row.order_type,
-        status=row.status,
-    )
-
-
-def _number(value: Decimal | None) -> Decimal:
-    """A price or quantity; zero for none."""
-    if value is None:
-        return Decimal(0)
-    if not value.is_finite() or abs(value.adjusted()) > _LARGEST:
-        raise ProtocolError("the reply can't be understood: a price or quantity is no number")
-    return value

@@ -1,7 +1,7 @@
 """Kraken's spot side: the flows over ``/0/private`` and ``/0/public``, and their signature."""
 
 import re
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from functools import partial
 from hashlib import sha256
 from typing import Any, Final
@@ -9,53 +9,110 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
+from masscancel.calls import LISTING, Call, Flow, Limit, Request, Scope, Stamp
 from masscancel.credentials import Credentials
-from masscancel.errors import MassCancelError, ScopeError
+from masscancel.errors import ProtocolError, ScopeError
 from masscancel.models import Ack, OpenOrder, OrderState
-from masscancel.venue import LISTING, Call, Flow, Request, Stamp, ask, every, one
+from masscancel.venues.base import Symbols
 from masscancel.venues.kraken.spot_replies import (
     Cancelled,
     Listing,
+    Pair,
     decode_cancelled,
     decode_listing,
+    decode_open_orders,
     decode_pairs,
     decode_states,
     decode_switch,
-    open_order,
+    index,
 )
-from masscancel.venues.kraken.wire import batches_of, mac, merged, unsigned, whole_seconds
+from masscancel.venues.kraken.wire import BATCH, mac, whole_seconds
+from masscancel.venues.toolkit import ask, batches, every, merged, one, unsigned
+
+SYMBOLS: Final = Symbols(
+    re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}(/[A-Za-z0-9][A-Za-z0-9._-]{0,31})?"),
+    "XBT/USD or XBTUSD",
+)
+
+#: How much the counter of a key may hold, and how fast it falls a second, by the account's tier
+#: ("Spot REST Rate Limits").
+TIERS: Final = {"starter": (15, 0.33), "intermediate": (20, 0.5), "pro": (20, 1.0)}
+_COUNTER: Final = "counter"
+_PUBLIC: Final = "public"
+#: "All other API calls increase this counter by 1 (except AddOrder, CancelOrder which operate on a
+#: different limiter": the matching engine's, which never refuses a cancel ("Spot Trading Limits").
+_UNCOUNTED: Final = frozenset({"CancelOrder", "CancelOrderBatch"})
+#: What a public request costs, the clock's too.
+PUBLIC_COST: Final[Mapping[str, float]] = {_PUBLIC: 1}
 
 _MAX_TIMEOUT_S: Final = 86_399  # "< 86400" (Cancel All Orders After X)
-_SYMBOL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}(/[A-Za-z0-9][A-Za-z0-9._-]{0,31})?")
+_TOKENIZED: Final = "aclass_base=tokenized_asset"
 #: An order in a cancel by id that is not open any more, or on its way out.
 _GONE: Final = ("EOrder:Unknown order", "EOrder:Cancel pending")
+#: What pairs are quoted in. None ends with another, so that no two pairs quoted in these have names
+#: that are equal but for the place of the slash.
+_QUOTES: Final = frozenset(
+    {"AUD", "CAD", "CHF", "DAI", "ETH", "EUR", "GBP", "JPY", "USD", "USDC", "USDT", "XBT"}
+)
+
+
+def limits(tier: str) -> tuple[Limit, ...]:
+    """The documented rates; public requests are limited by address, private ones by key.
+
+    "Calling the public endpoints at a frequency of 1 per second (or less) would remain within the
+    rate limits" (support page "What are the API rate limits?"); three at once, in three seconds,
+    leave room for the clock's readings.
+    """
+    amount, decay = TIERS[tier]
+    return (
+        Limit(name=_COUNTER, amount=amount, seconds=amount / decay, per="key", decays=True),
+        Limit(name=_PUBLIC, amount=3, seconds=3.0, of_cancels=False),
+    )
 
 
 class Spot(msgspec.Struct, frozen=True):
-    """The flows of one origin; nonces grow by so many a second."""
+    """The flows of one origin.
+
+    Attributes:
+        origin: scheme, host and port.
+        nonces_per_second: how fast the key's nonces grow.
+        pairs: the pairs by their spellings, ``None`` if they are not known.
+    """
 
     origin: str
     nonces_per_second: int
+    pairs: Mapping[str, frozenset[str]] | None
 
-    def cancel_all(self, symbol: str | None) -> Flow[Ack]:
+    def cancel_all(self, scope: Scope) -> Flow[Ack]:
         """``CancelAll``, or for one pair, its open orders by id: ``CancelAll`` takes no pair."""
+        symbol = scope.symbol
         if symbol is None:
-            call = self._private("CancelAll", decode_cancelled, acts=True)
+            call = self._private("CancelAll", decode_cancelled, cancels=True)
             return _ack([(yield from ask(call))], "")
-        listing = yield from self._listing_of(check_symbol(symbol))
-        if not listing.rows:
-            return Ack(
-                account_category="spot", symbol=symbol, status="nothing open", raw=listing.raw
+        rows: Call[Listing] = self._open_orders(decode_listing)
+        listing, ids = yield from self._of_pair(symbol, rows, Listing.of)
+        answers = []
+        if ids:
+            parts = [self._cancel_by_id(batch) for batch in batches(ids, BATCH)]
+            answers = [answer for part in every((yield parts)) for answer in part]
+        if listing.lost:
+            raise ProtocolError(
+                f"{listing.lost} of the open orders were left alone: their pairs can't be read "
+                f"({listing.problem}); those of {symbol} that can were cancelled: {len(ids)}"
             )
-        return _ack((yield from self._cancel_by_id([*listing.rows])), symbol)
+        if ids:
+            return _ack(answers, symbol)
+        return Ack(account_category="spot", symbol=symbol, status="nothing open", raw=listing.raw)
 
-    def open_orders(self, symbol: str | None) -> Flow[list[OpenOrder]]:
+    def open_orders(self, scope: Scope) -> Flow[list[OpenOrder]]:
         """``OpenOrders``: one listing, not paged, of all pairs; one pair is picked here."""
-        if symbol is None:
-            listing = yield from ask(self._open_orders())
-        else:
-            listing = yield from self._listing_of(check_symbol(symbol))
-        return [open_order(order_id, row) for order_id, row in listing.rows.items()]
+        call: Call[list[OpenOrder]] = self._open_orders(decode_open_orders)
+        if scope.symbol is None:
+            return (yield from ask(call))
+        _, orders = yield from self._of_pair(
+            scope.symbol, call, lambda orders, names: [o for o in orders if o.symbol in names]
+        )
+        return orders
 
     def order_states(self, ids: Sequence[str]) -> Flow[Mapping[str, OrderState]]:
         """``QueryOrders``, by batches of ids."""
@@ -63,9 +120,9 @@ class Spot(msgspec.Struct, frozen=True):
             self._private(
                 "QueryOrders", decode_states, {"txid": ",".join(batch)}, max_reply=LISTING
             )
-            for batch in batches_of(ids)
+            for batch in batches(ids, BATCH)
         ]
-        return merged((yield calls))
+        return merged(every((yield calls))) if calls else {}
 
     def switch(self, timeout_ms: int) -> Flow[int | None]:
         """``CancelAllOrdersAfter``: all of the account's orders."""
@@ -74,65 +131,90 @@ class Spot(msgspec.Struct, frozen=True):
             "CancelAllOrdersAfter",
             partial(decode_switch, timeout_ms=timeout_ms),
             {"timeout": seconds},
-            acts=seconds > 0,  # one that arrives late can arm it again
+            cancels=seconds > 0,  # one that arrives late can arm it again
         )
         return (yield from ask(call))
 
-    def _listing_of(self, symbol: str) -> Flow[Listing]:
-        """The open orders of one pair, which may be spelled in any of its three ways.
+    def find_pairs(self, time_limit: float) -> Flow[Mapping[str, frozenset[str]]]:
+        """Every pair by its spellings; tokenized assets have a list of their own.
 
-        Orders are listed by the pair's ``altname``. Asked by that, the listing is enough. Only
-        another spelling, and one of which nothing is open, has to be looked up: beside the
-        listing where a ``/`` tells that it is a ``wsname``.
+        Raises:
+            MassCancelError: the list of the others could not be had within so many seconds.
         """
-        calls: list[Call[Any]] = [self._open_orders()]
-        if "/" in symbol:
-            calls.append(self._pairs(symbol))
-        results = yield calls
-        listing: Listing = one(results[:1])
-        if literal := listing.of({symbol}):
-            return literal
-        names = one(results[1:] or (yield [self._pairs(symbol)]))
-        if not names:
-            names = yield from ask(self._pairs(symbol, "&aclass_base=tokenized_asset"))
-        for spellings in names:
-            if symbol in spellings:
-                return listing.of(spellings) or Listing({}, listing.raw)
-        resolved = f"; it takes it for {' or '.join(sorted(names[0]))}" if len(names) == 1 else ""
-        raise ScopeError(f"Kraken lists no pair by the name of {symbol!r}{resolved}")
+        calls = [self._pairs(time_limit=time_limit), self._pairs(_TOKENIZED, time_limit=time_limit)]
+        currencies, tokenized = yield calls
+        pairs = one([currencies])
+        return index([*tokenized, *pairs] if isinstance(tokenized, list) else pairs)
+
+    def _of_pair(
+        self, symbol: str, call: Call[Any], pick: Callable[[Any, frozenset[str]], list[Any]]
+    ) -> Flow[tuple[Any, list[Any]]]:
+        """Make a listing, and pick what is of one pair, which may be spelled in any of three ways.
+
+        Nothing has to be looked up where the pair is known, or where something is listed by the
+        very spelling, or by what it is sure to mean. Otherwise it is looked up: after a listing
+        that has none of it or, where only the look-up can tell what to pick, beside the listing.
+
+        Returns:
+            The listing, and what was picked of it.
+        """
+        known = (self.pairs or {}).get(symbol)
+        names = {symbol, *(known or ())}
+        if self.pairs is None and (guess := _altname(symbol)):
+            names.add(guess)
+        beside = "/" in symbol and len(names) == 1
+        results = yield [call, self._resolve(symbol)] if beside else [call]
+        listing = one(results[:1])
+        picked = pick(listing, frozenset(names))
+        if not picked and known is None:
+            found = one(results[1:]) if beside else (yield from self._resolve(symbol))
+            picked = pick(listing, found)
+        return listing, picked
+
+    def _resolve(self, symbol: str) -> Flow[frozenset[str]]:
+        """Look up the names that a pair's orders may be listed by.
+
+        Raises:
+            ScopeError: Kraken lists no pair by that name.
+        """
+        asked = f"pair={quote(symbol, safe='')}"
+        pairs = yield from ask(self._pairs(asked))
+        if not pairs:
+            pairs = yield from ask(self._pairs(f"{asked}&{_TOKENIZED}"))
+        if found := index(pairs).get(symbol):
+            return found
+        hint = ""
+        if len(pairs) == 1:
+            hint = f"; it takes it for {' or '.join(sorted({*msgspec.structs.astuple(pairs[0])}))}"
+        raise ScopeError(f"Kraken lists no pair by the name of {symbol!r}{hint}")
 
     def _cancel_by_id(self, ids: Sequence[str]) -> Flow[list[Cancelled]]:
-        """Cancel in batches, in flight together.
+        """Cancel a batch.
 
         It is not documented what becomes of a batch in which one order is gone. One that is
         refused as a whole is sent again without what another listing does not show any more; where
         that shows them all, or can't be had, in halves. So it ends when what is gone stands alone.
         """
-        batches = batches_of(ids)
-        answers: list[Cancelled | MassCancelError] = []
-        while batches:
-            results = yield [self._cancel(batch) for batch in batches]
-            answers += results
-            refused = [
-                batch
-                for batch, result in zip(batches, results, strict=True)
-                if isinstance(result, Cancelled) and result.refused and len(batch) > 1
-            ]
-            if not refused:
-                break
-            (listing,) = yield [self._open_orders()]
-            live = listing.rows if isinstance(listing, Listing) else set(ids)
-            batches = [part for batch in refused for part in _without_stale(batch, live)]
-        return every(answers)
+        answer = yield from ask(self._cancel(ids))
+        if not answer.refused or len(ids) == 1:
+            return [answer]
+        (listing,) = yield [self._open_orders(decode_listing)]
+        live: Container[str] = ids
+        if isinstance(listing, Listing) and not listing.lost:
+            live = {order_id for order_id, _ in listing.rows}
+        parts = [self._cancel_by_id(part) for part in _without_stale(ids, live)]
+        again = every((yield parts)) if parts else []
+        return [answer, *(each for part in again for each in part)]
 
     def _cancel(self, ids: Sequence[str]) -> Call[Cancelled]:
         decode = partial(decode_cancelled, tolerated=_GONE)
         if len(ids) == 1:  # the websocket's twin of the batch wants two at least
-            return self._private("CancelOrder", decode, {"txid": ids[0]}, acts=True)
-        return self._private("CancelOrderBatch", decode, {"orders": ids}, as_json=True, acts=True)
+            return self._private("CancelOrder", decode, {"txid": ids[0]}, cancels=True)
+        fields = {"orders": ids}
+        return self._private("CancelOrderBatch", decode, fields, as_json=True, cancels=True)
 
-    def _open_orders(self) -> Call[Listing]:
-        return self._private("OpenOrders", decode_listing, max_reply=LISTING)
+    def _open_orders(self, decode: Any) -> Call[Any]:
+        return self._private("OpenOrders", decode, max_reply=LISTING)
 
     def _private(
         self,
@@ -141,7 +223,7 @@ class Spot(msgspec.Struct, frozen=True):
         fields: Mapping[str, Any] | None = None,
         *,
         as_json: bool = False,
-        acts: bool = False,
+        cancels: bool = False,
         **more: Any,
     ) -> Call[Any]:
         return Call(
@@ -150,21 +232,35 @@ class Spot(msgspec.Struct, frozen=True):
             path=f"/0/private/{what}",
             sign=partial(sign, fields=fields or {}, as_json=as_json),
             decode=decode,
-            acts=acts,
+            cancels=cancels,
             nonces_per_second=self.nonces_per_second,
+            costs={} if what in _UNCOUNTED else {_COUNTER: 1},
             **more,
         )
 
-    def _pairs(self, symbol: str, more: str = "") -> Call[list[set[str]]]:
+    def _pairs(self, query: str = "", time_limit: float | None = None) -> Call[list[Pair]]:
         return Call(
             method="GET",
             origin=self.origin,
-            path=f"/0/public/AssetPairs?pair={quote(symbol, safe='')}{more}",
+            path=f"/0/public/AssetPairs?{query}".rstrip("?"),
             sign=unsigned,
             decode=decode_pairs,
-            acts=False,
+            cancels=False,
             max_reply=LISTING,
+            time_limit=time_limit,
+            costs=PUBLIC_COST,
         )
+
+
+def _altname(symbol: str) -> str | None:
+    """What orders of ``XBT/USD`` are listed by, where it can be told without Kraken's list.
+
+    The name without the slash is that pair's, and no other's: a pair that has the same would have
+    to be quoted in something else that ends with ``USD``, and its base would be what is left of an
+    asset's name.
+    """
+    base, slash, quoted = symbol.partition("/")
+    return base + quoted if slash and quoted in _QUOTES else None
 
 
 def signature(secret: str, path: str, nonce: str, body: bytes) -> str:
@@ -190,20 +286,6 @@ def sign(
         "Content-Type": "application/json" if as_json else "application/x-www-form-urlencoded",
     }
     return Request(call.method, call.path, headers, body)
-
-
-def check_symbol(symbol: object) -> str:
-    """Refuse what can't be a pair, before it gets near a URL.
-
-    Raises:
-        ScopeError: it can't be one.
-    """
-    if isinstance(symbol, str) and _SYMBOL.fullmatch(symbol):
-        return symbol
-    raise ScopeError(
-        f"{symbol!r} is not a spot pair of Kraken, which look like XBT/USD or XBTUSD; "
-        "None means all"
-    )
 
 
 def _without_stale(batch: Sequence[str], live: Container[str]) -> list[Sequence[str]]:

@@ -1,16 +1,17 @@
 """What Kraken's spot side answers: its replies as values, its errors as ours."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
+from functools import partial
 from typing import Annotated, Any, Final
 
 import msgspec
 
+from masscancel.calls import Reply, Slices, Stamp
 from masscancel.errors import (
     AuthenticationError,
     InvalidRequest,
-    MassCancelError,
     PermissionDenied,
     ProtocolError,
     RateLimited,
@@ -19,10 +20,21 @@ from masscancel.errors import (
     VenueUnavailable,
 )
 from masscancel.models import OpenOrder, OrderState
-from masscancel.venue import Reply, Stamp, decimal, decode_json, http_error
-from masscancel.venues.kraken.wire import fires_at, known, refusal
+from masscancel.venues.kraken.wire import fires_at, sliced
+from masscancel.venues.toolkit import (
+    Refusal,
+    RowDecoder,
+    Rows,
+    check_fresh,
+    decimal,
+    decode_json,
+    kind_by_prefix,
+    open_envelope,
+    side,
+    whole,
+)
 
-#: "Temporary lockout" lasts some minutes, and each further request prolongs it.
+#: "Temporary lockout" lasts some minutes, and each further request prolongs it: in seconds.
 LOCKOUT_S: Final = 900.0
 
 _NUMBER: Final = re.compile(r"\d{1,32}(\.\d{1,32})?", re.ASCII)
@@ -78,35 +90,45 @@ class _Envelope(msgspec.Struct):
 
 class _Count(msgspec.Struct):
     count: Annotated[int, msgspec.Meta(ge=0)]
-    pending: bool = False
+    pending: bool | None = None
 
 
 class _Descr(msgspec.Struct):
     pair: str
-    type: str = ""
-    ordertype: str = ""
-    price: str | float | None = None
-    price2: str | float | None = None
+    type: str
+    ordertype: str
+    price: str | int | float | None = None
+    price2: str | int | float | None = None
 
 
-class Row(msgspec.Struct):
-    """One open order, with what a cancel and a listing need of it."""
+class _Row(msgspec.Struct):
+    """One open order, as it is documented; numbers may come as numbers, too."""
 
     descr: _Descr
-    status: str = ""
-    vol: str | float | None = None
-    vol_exec: str | float | None = None
+    status: str
+    vol: str | int | float
+    vol_exec: str | int | float
+
+
+class _KeyDescr(msgspec.Struct):
+    pair: str
+
+
+class _Key(msgspec.Struct):
+    """What a cancel needs of an open order, beside its id."""
+
+    descr: _KeyDescr
 
 
 class _Open(msgspec.Struct):
-    open: dict[str, Row]
+    open: msgspec.Raw
 
 
 class _Status(msgspec.Struct):
     status: str
 
 
-class _Pair(msgspec.Struct):
+class _Names(msgspec.Struct):
     altname: str
     wsname: str | None = None
 
@@ -120,13 +142,20 @@ class _Time(msgspec.Struct):
     unixtime: int
 
 
-_ENVELOPE: Final = msgspec.json.Decoder(_Envelope)
-_COUNT: Final = msgspec.json.Decoder(_Count)
-_OPEN: Final = msgspec.json.Decoder(_Open)
-_PAIRS: Final = msgspec.json.Decoder(dict[str, _Pair])
-_STATUSES: Final = msgspec.json.Decoder(dict[str, _Status])
-_SWITCH: Final = msgspec.json.Decoder(_Switch)
-_TIME: Final = msgspec.json.Decoder(_Time)
+class Pair(msgspec.Struct, frozen=True):
+    """A pair by its names: the key in Kraken's list, ``XBTUSD``, ``XBT/USD``.
+
+    Orders are listed by ``altname``.
+    """
+
+    key: str
+    altname: str
+    wsname: str
+
+    @property
+    def listed_as(self) -> frozenset[str]:
+        """The names that its orders may be listed by; the key may be another pair's altname."""
+        return frozenset((self.altname, self.wsname))
 
 
 class Cancelled(msgspec.Struct, frozen=True):
@@ -146,52 +175,94 @@ class Cancelled(msgspec.Struct, frozen=True):
 
 
 class Listing(msgspec.Struct, frozen=True):
-    """Open orders by id, and the bytes of the reply that listed them."""
+    """Open orders, as a cancel needs them.
 
-    rows: Mapping[str, Row]
+    Attributes:
+        rows: the orders that can be cancelled, by id.
+        lost: how many there are of which not even the pair can be read.
+        problem: what is wrong with the first of those.
+        raw: the bytes of the reply.
+    """
+
+    rows: list[tuple[str, _Key]]
+    lost: int
+    problem: str
     raw: bytes
 
-    def of(self, spellings: set[str]) -> "Listing | None":
-        """Those of one pair; ``None`` if there are none."""
-        rows = {key: row for key, row in self.rows.items() if row.descr.pair in spellings}
-        return Listing(rows, self.raw) if rows else None
+    def of(self, names: frozenset[str]) -> list[str]:
+        """The ids of the orders of one pair."""
+        return [order_id for order_id, row in self.rows if row.descr.pair in names]
+
+
+_TRIGGERED: Final = ("stop-loss", "take-profit", "trailing-stop")
+
+
+def _open_order(item: tuple[str, _Row]) -> OpenOrder:
+    """A row of the listing.
+
+    Raises:
+        ProtocolError: it has no side, or its quantity is no number.
+    """
+    order_id, row = item
+    return OpenOrder(
+        order_id=order_id,
+        symbol=row.descr.pair,
+        side=side(row.descr.type),
+        price=_limit_price(row.descr),
+        quantity=decimal(row.vol),
+        filled_quantity=decimal(row.vol_exec),
+        order_type=row.descr.ordertype,
+        status=row.status,
+        book="stop" if row.descr.ordertype.startswith(_TRIGGERED) else "ordinary",
+    )
+
+
+def _limit_price(descr: _Descr) -> Decimal:
+    """The limit price: the first price of a limit order, the second of one with a trigger.
+
+    Zero where there is none, or none yet: it may be written relative to a trigger, as ``+5%``.
+    """
+    price = str(descr.price2 if descr.ordertype.endswith("-limit") else descr.price)
+    plain = descr.ordertype in ("limit", "iceberg", "stop-loss-limit", "take-profit-limit")
+    return Decimal(price) if plain and _NUMBER.fullmatch(price) else Decimal(0)
+
+
+_ENVELOPE: Final = msgspec.json.Decoder(_Envelope)
+_COUNT: Final = msgspec.json.Decoder(_Count)
+_OPEN: Final = msgspec.json.Decoder(_Open)
+_ORDERS: Final = RowDecoder(_Row, _Key, named=True, convert=_open_order)
+_KEYS: Final = RowDecoder(_Key, msgspec.Raw, named=True)  # what is in neither is counted
+_PAIRS: Final = RowDecoder(_Names, msgspec.Raw, named=True)
+_STATUSES: Final = msgspec.json.Decoder(dict[str, _Status])
+_SWITCH: Final = msgspec.json.Decoder(_Switch)
+_TIME: Final = msgspec.json.Decoder(_Time)
 
 
 def _answer(reply: Reply, now_ms: int, tolerated: tuple[str, ...] = ()) -> _Envelope:
-    """The envelope, if it says success, or nothing but errors that are tolerated.
-
-    A word that begins with W is a warning beside a result.
-    """
-    error: MassCancelError | None = None
-    try:
-        envelope = decode_json(_ENVELOPE, reply)
-    except ProtocolError as unreadable:
-        if reply.status == 200:  # noqa: PLR2004  # anything else is not Kraken itself
-            raise
-        error = http_error(reply, now_ms)
-        error.add_note(unreadable.message)
-    else:
-        faults = [text.replace(": ", ":") for text in envelope.error if text[:1] != "W"]
-        if reply.status == 200 and all(text.startswith(tolerated) for text in faults):  # noqa: PLR2004
-            return msgspec.structs.replace(envelope, error=faults)
-        error = _refusal(reply, now_ms, faults) if faults else http_error(reply, now_ms)
-    raise error
+    """The envelope, if it says success, or nothing but errors that are tolerated."""
+    return open_envelope(_ENVELOPE, reply, now_ms, partial(_refused, now_ms, tolerated))
 
 
-def _refusal(reply: Reply, now_ms: int, faults: Sequence[str]) -> MassCancelError:
-    """The error for a list of them: the first, unless another leaves the outcome open."""
-    kinds = [_KINDS.get(known(text, _KINDS) or "") for text in faults]
+def _faults(envelope: _Envelope) -> list[str]:
+    """The errors in it; a word that begins with W is a warning beside a result."""
+    return [text.replace(": ", ":") for text in envelope.error if text[:1] != "W"]
+
+
+def _refused(now_ms: int, tolerated: tuple[str, ...], envelope: _Envelope) -> Refusal | None:
+    """What a list of errors says: the first, unless another leaves the outcome open."""
+    faults = _faults(envelope)
+    if all(text.startswith(tolerated) for text in faults):
+        return None
+    kinds = [kind_by_prefix(text, _KINDS) for text in faults]
     at = next((i for i, kind in enumerate(kinds) if kind in (VenueUnavailable, None)), 0)
-    text = faults[at]
+    text, wait = faults[at], None
+    if throttled := _THROTTLED.match(text):
+        wait = max(0.0, int(throttled[1]) - now_ms / 1000)
+    elif text.startswith("EGeneral:Temporary lockout"):
+        wait = LOCKOUT_S
     code = ":".join(text.split(":")[:2])
     message = "; ".join(faults) if len(faults) > 1 else text if text != code else ""
-    error = refusal(reply, now_ms, code, message, kinds[at])
-    if isinstance(error, RateLimited) and error.retry_after is None:
-        if throttled := _THROTTLED.match(text):
-            error.retry_after = max(0.0, int(throttled[1]) - now_ms / 1000)
-        elif "lockout" in text:
-            error.retry_after = LOCKOUT_S
-    return error
+    return Refusal(kind=kinds[at], code=code, message=message, retry_after=wait)
 
 
 def _result(decoder: "msgspec.json.Decoder[Any]", envelope: _Envelope, reply: Reply) -> Any:
@@ -211,35 +282,68 @@ def decode_cancelled(reply: Reply, stamp: Stamp, *, tolerated: tuple[str, ...] =
     try:
         result = _result(_COUNT, envelope, reply)
     except ProtocolError:
-        if not envelope.error:
+        if not _faults(envelope):
             raise
-    refused = bool(envelope.error) and not result.count
-    return Cancelled(reply.body, result.count, result.pending, refused)
+    refused = bool(_faults(envelope)) and not result.count
+    return Cancelled(reply.body, result.count, bool(result.pending), refused)
 
 
-def decode_listing(reply: Reply, stamp: Stamp) -> Listing:
-    """The open orders.
+@sliced
+def decode_listing(reply: Reply, now_ms: int) -> Slices[Listing]:
+    """The open orders, as far as a cancel needs them.
 
     Raises:
         VenueError: the venue refused.
-        ProtocolError: it is no listing.
+        ProtocolError: it is no listing, or it comes from a cache.
     """
-    result: _Open = _result(_OPEN, _answer(reply, stamp.time_ms), reply)
-    return Listing(result.open, reply.body)
+    rows = yield from _open_rows(_KEYS, reply, now_ms)
+    return Listing(rows.whole, len(rows.keys), rows.problem, reply.body)
 
 
-def decode_pairs(reply: Reply, stamp: Stamp) -> list[set[str]]:
-    """For each pair that the venue found, its spellings; none if it knows no such pair.
+@sliced
+def decode_open_orders(reply: Reply, now_ms: int) -> Slices[list[OpenOrder]]:
+    """The open orders, every one of them.
+
+    Raises:
+        VenueError: the venue refused.
+        ProtocolError: it is no listing, it comes from a cache, or a row of it can't be read.
+    """
+    return whole((yield from _open_rows(_ORDERS, reply, now_ms)))
+
+
+def _open_rows(decoder: RowDecoder[Any, Any], reply: Reply, now_ms: int) -> Slices[Rows[Any, Any]]:
+    envelope = _answer(reply, now_ms)
+    check_fresh(reply)
+    yield
+    result: _Open = _result(_OPEN, envelope, reply)
+    yield
+    return (yield from decoder.decode(reply, result.open))
+
+
+@sliced
+def decode_pairs(reply: Reply, now_ms: int) -> Slices[list[Pair]]:
+    """The pairs that the venue found; none if it knows no such pair.
 
     Raises:
         VenueError: the venue refused.
         ProtocolError: it is no list of pairs.
     """
-    envelope = _answer(reply, stamp.time_ms, (_UNKNOWN_PAIR,))
-    if envelope.error:
+    envelope = _answer(reply, now_ms, (_UNKNOWN_PAIR,))
+    if _faults(envelope):
         return []
-    pairs: dict[str, _Pair] = _result(_PAIRS, envelope, reply)
-    return [{key, pair.altname, pair.wsname or key} for key, pair in pairs.items()]
+    rows = yield from _PAIRS.decode(reply, envelope.result)
+    return [Pair(key, names.altname, names.wsname or key) for key, names in rows.whole]
+
+
+def index(pairs: Iterable[Pair]) -> dict[str, frozenset[str]]:
+    """From each spelling to the names of the pair that it means.
+
+    A name that orders are listed by goes before a key of the list.
+    """
+    pairs = list(pairs)
+    names = {pair.key: pair.listed_as for pair in pairs}
+    names |= {pair.wsname: pair.listed_as for pair in pairs}
+    return names | {pair.altname: pair.listed_as for pair in pairs}
 
 
 def decode_states(reply: Reply, stamp: Stamp) -> Mapping[str, OrderState]:
@@ -250,7 +354,7 @@ def decode_states(reply: Reply, stamp: Stamp) -> Mapping[str, OrderState]:
         ProtocolError: it is no answer about orders.
     """
     envelope = _answer(reply, stamp.time_ms, (_UNKNOWN_ORDER,))
-    if envelope.error:
+    if _faults(envelope):
         return {}
     rows: dict[str, _Status] = _result(_STATUSES, envelope, reply)
     return {order_id: _STATES.get(row.status, "open") for order_id, row in rows.items()}
@@ -276,38 +380,3 @@ def decode_clock(reply: Reply) -> int:
     """
     result: _Time = _result(_TIME, _answer(reply, 0), reply)
     return result.unixtime * 1000
-
-
-def open_order(order_id: str, row: Row) -> OpenOrder:
-    """A row of the listing.
-
-    Raises:
-        ProtocolError: it has no side, or its quantity is no number.
-    """
-    if row.descr.type not in ("buy", "sell"):
-        raise ProtocolError(f"the reply can't be understood: side {row.descr.type!r}")
-    return OpenOrder(
-        order_id=order_id,
-        symbol=row.descr.pair,
-        side="buy" if row.descr.type == "buy" else "sell",
-        price=_limit_price(row.descr),
-        quantity=_number(row.vol),
-        filled_quantity=_number(row.vol_exec),
-        order_type=row.descr.ordertype,
-        status=row.status,
-    )
-
-
-def _limit_price(descr: _Descr) -> Decimal:
-    """The limit price: the first price of a limit order, the second of one with a trigger.
-
-    Zero where there is none, or none yet: it may be written relative to a trigger, as ``+5%``.
-    """
-    price = str(descr.price2 if descr.ordertype.endswith("-limit") else descr.price)
-    plain = descr.ordertype in ("limit", "iceberg", "stop-loss-limit", "take-profit-limit")
-    return Decimal(price) if plain and _NUMBER.fullmatch(price) else Decimal(0)
-
-
-def _number(value: str | float | None) -> Decimal:
-    """A quantity: text as documented, or a plain number."""
-    return decimal(None if value is None else str(value))

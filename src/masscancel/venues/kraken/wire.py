@@ -1,21 +1,53 @@
-"""What spot and futures share: the key of the signature, times, and errors told by their text."""
+"""What spot and futures share: the signature's key, the dead man's switch, what entry found out."""
 
 from base64 import b64decode
 from binascii import b2a_base64
-from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Mapping
 from hmac import digest
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
-from masscancel.credentials import Credentials
-from masscancel.errors import ConfigurationError, MassCancelError, ProtocolError, VenueError
-from masscancel.models import OrderState
-from masscancel.venue import Call, Reply, Request, Stamp, every, http_error
+import msgspec
+
+from masscancel.calls import Reply, Slices, Stamp
+from masscancel.errors import ConfigurationError, ProtocolError
+from masscancel.venues.toolkit import finish, is_whole, milliseconds
+
+T = TypeVar("T")
 
 #: "maximum 50 total unique IDs" ("Cancel Order Batch"), "up to 50 ids" ("Query Orders Info").
 BATCH: Final = 50
 
-_EPOCH: Final = datetime.fromtimestamp(0, UTC)
+
+class Found(msgspec.Struct, frozen=True, eq=False):
+    """What was found out on entry. Two venues are the same venue whatever they have found.
+
+    These lists only save look-ups: what is listed since is in neither of them.
+
+    Attributes:
+        asked: whether anything was asked for; what could not be had then is not asked for again.
+        pairs: from each spelling of a spot pair to those that its orders may be listed by;
+            ``None`` if that is not known.
+        contracts: the futures contracts in upper case; ``None`` if they are not known.
+    """
+
+    asked: bool = False
+    pairs: Mapping[str, frozenset[str]] | None = None
+    contracts: frozenset[str] | None = None
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Found)
+
+    def __hash__(self) -> int:
+        return hash(Found)
+
+
+def sliced(read: Callable[[Reply, int], Slices[T]]) -> Callable[[Reply, Stamp], T | Slices[T]]:
+    """A call's ``decode`` from a reader in slices, which gets the venue's time in ms."""
+
+    def decode(reply: Reply, stamp: Stamp) -> T | Slices[T]:
+        return finish(read(reply, stamp.time_ms), reply)
+
+    return decode
 
 
 def mac(api_secret: str, message: bytes) -> str:
@@ -31,38 +63,6 @@ def mac(api_secret: str, message: bytes) -> str:
     if not key:
         raise ConfigurationError("the API secret is not base64, as Kraken's secrets are")
     return b2a_base64(digest(key, message, "sha512"), newline=False).decode()
-
-
-def unsigned(call: Call[Any], _credentials: Credentials, _stamp: Stamp) -> Request:
-    """A public request: no key, no signature."""
-    return Request(call.method, call.path, {})
-
-
-def batches_of(ids: Sequence[str]) -> list[Sequence[str]]:
-    """Ids, so many at a time as one request may name."""
-    return [ids[at : at + BATCH] for at in range(0, len(ids), BATCH)]
-
-
-def merged(
-    results: Sequence[Mapping[str, OrderState] | MassCancelError],
-) -> Mapping[str, OrderState]:
-    """The answers about batches, as one; the first error, if any, raised."""
-    return {key: state for states in every(results) for key, state in states.items()}
-
-
-def milliseconds(text: str | None) -> int:
-    """An RFC 3339 time, in ms since the epoch.
-
-    Raises:
-        ProtocolError: it is none.
-    """
-    try:
-        moment = datetime.fromisoformat(text or "")
-    except ValueError:
-        moment = None
-    if moment is None:
-        raise ProtocolError("the reply can't be understood: a time in it is none")
-    return (moment.replace(tzinfo=moment.tzinfo or UTC) - _EPOCH) // timedelta(milliseconds=1)
 
 
 def fires_at(timeout_ms: int, trigger: str, current: str) -> int | None:
@@ -86,30 +86,15 @@ def fires_at(timeout_ms: int, trigger: str, current: str) -> int | None:
     return at
 
 
-def whole_seconds(timeout_ms: object, most: int) -> int:
+def whole_seconds(timeout_ms: Any, most: int) -> int:
     """A switch's time limit in the unit of the venue.
 
     Raises:
         ConfigurationError: it is no whole number of seconds up to ``most``. Rounding could disarm.
     """
-    if not isinstance(timeout_ms, int) or isinstance(timeout_ms, bool):
-        raise ConfigurationError(f"timeout_ms must be whole milliseconds, not {timeout_ms!r}")
-    if timeout_ms % 1000 or not 0 <= timeout_ms <= most * 1000:
+    if not is_whole(timeout_ms, 0, most * 1000) or timeout_ms % 1000:
         raise ConfigurationError(
-            f"Kraken's switch takes whole seconds, 0 to {most}, not {timeout_ms} ms"
+            f"Kraken's switch takes whole seconds, 0 to {most}, not {timeout_ms!r} ms"
         )
-    return timeout_ms // 1000
-
-
-def known(text: str, kinds: Mapping[str, type[MassCancelError]]) -> str | None:
-    """The longest of the known errors that a text begins with."""
-    return max((name for name in kinds if text.startswith(name)), key=len, default=None)
-
-
-def refusal(
-    reply: Reply, now_ms: int, code: str | int, message: str, kind: type[VenueError] | None
-) -> MassCancelError:
-    """The error that a reply spells out. What nobody knows may mean anything, done included."""
-    if kind is None and reply.status == 200:  # noqa: PLR2004  # HTTP's own
-        return VenueError(code, message=message, http_status=200, may_have_executed=True)
-    return http_error(reply, now_ms, kind=kind, code=code, message=message)
+    seconds: int = timeout_ms // 1000
+    return seconds

@@ -1,0 +1,54 @@
+"""JSON lines on standard output that hold nobody up, whether somebody reads them or not."""
+
+import json
+import os
+import queue
+import select
+import threading
+import time
+from typing import Any, Final
+
+__all__ = ["JsonLines"]
+
+_STDOUT: Final = 1
+#: How long to wait in the end for who reads slowly. Seconds.
+_PATIENCE: Final = 1.0
+
+
+class JsonLines:
+    """Writes a JSON object on each line, from a thread: a full pipe blocks no cancel.
+
+    Args:
+        wanted: whether anything is to be written at all.
+    """
+
+    def __init__(self, *, wanted: bool) -> None:
+        self._lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        if wanted:
+            self._thread = threading.Thread(target=self._write, name="json-lines", daemon=True)
+            self._thread.start()
+
+    def say(self, event: str, **fields: Any) -> None:
+        """Write an event, with the time at which it is said, in ms since the epoch."""
+        if self._thread is not None:
+            record = {"event": event, "time_ms": time.time_ns() // 1_000_000, **fields}
+            # ASCII alone, so that nothing steers a terminal or turns a line around
+            self._lines.put(json.dumps(record, default=str).encode() + b"\n")
+
+    def close(self) -> None:
+        """Wait for what is still to be written, but not for long."""
+        if self._thread is not None:
+            self._lines.put(None)
+            self._thread.join(_PATIENCE)
+
+    def _write(self) -> None:
+        try:
+            while (line := self._lines.get()) is not None:
+                while line:
+                    try:
+                        line = line[os.write(_STDOUT, line) :]
+                    except BlockingIOError:  # whoever shares it does not want to wait
+                        select.select((), (_STDOUT,), ())
+        except OSError:
+            pass  # nobody reads

@@ -1,0 +1,1 @@
+"""The engine: takes a venue's flows to their end, and proves that a scope is flat."""

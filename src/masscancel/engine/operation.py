@@ -1,0 +1,193 @@
+"""An operation: what one public call is doing, by when, and what it has tried."""
+
+import time
+from random import getrandbits
+from typing import Final
+
+from masscancel.calls import Scope
+from masscancel.engine.attempt import LiveAttempt
+from masscancel.engine.gate import OrderGate
+from masscancel.errors import MassCancelError
+from masscancel.events import AttemptEnded, AttemptSent, CallEnded, CallStarted, Publisher
+from masscancel.models import Attempt, Via
+from masscancel.transport.limiter import Limiter, Ticket
+
+__all__ = ["TOO_LATE", "Operation"]
+
+#: Of what was never tried.
+TOO_LATE: Final = "the time was up before anything could be sent"
+
+
+class Operation:
+    """What one public call is doing.
+
+    Args:
+        name: the method, such as ``cancel_all``.
+        scope: what it covers.
+        venue: the venue's name.
+        account: the account's label, or what stands for it.
+        deadline: when its time is up, in the loop's time.
+        gate: the gate that learns of each attempt to cancel.
+        via: which way a cancel goes, where its venue has more than one.
+        limiters: where requests that cancel, and others, wait for a place; ``None`` for a call of
+            its own, whose cancels never queue.
+        place: a place that is held already, for the first request.
+    """
+
+    __slots__ = (
+        "_attempts",
+        "_events",
+        "_part_of",
+        "_place",
+        "_started_at",
+        "account",
+        "deadline",
+        "fresh",
+        "gate",
+        "id",
+        "limiters",
+        "name",
+        "scope",
+        "venue",
+        "via",
+    )
+
+    def __init__(
+        self,
+        name: str,
+        scope: Scope,
+        venue: str,
+        account: str,
+        deadline: float,
+        *,
+        gate: OrderGate | None = None,
+        via: Via = "rest",
+        limiters: tuple[Limiter, Limiter] | None = None,
+        place: Ticket | None = None,
+    ) -> None:
+        self.id = ""
+        self.name = name
+        self.scope = scope
+        self.venue = venue
+        self.account = account
+        self.deadline = deadline
+        self.gate = gate
+        self.via = via
+        self.limiters = limiters
+        #: Whether requests want a connection of their own, where one can be had.
+        self.fresh = False
+        self._place = place
+        self._events: Publisher | None = None
+        self._part_of: Operation | None = None
+        self._attempts: list[LiveAttempt] = []
+        self._started_at = 0.0
+
+    def within(self, deadline: float) -> "Operation":
+        """A part of this operation with a deadline of its own; its attempts are this one's, too."""
+        part = Operation(
+            *(self.name, self.scope, self.venue, self.account, min(deadline, self.deadline)),
+            gate=self.gate,
+            via=self.via,
+            limiters=self.limiters,
+            place=self.take_place(),
+        )
+        part._part_of = self  # of the same kind
+        part.id, part._events = self.id, self._events  # likewise
+        return part
+
+    def take_place(self) -> Ticket | None:
+        """The place that is held for the first request; only once."""
+        place, self._place = self._place, None
+        return place
+
+    @property
+    def what(self) -> str:
+        """The operation for people, such as ``cancel_all cash BTC/USDT on ascendex [mm-1]``."""
+        return f"{self.name} {self.scope} on {self.venue} [{self.account}]"
+
+    # Attempts.
+
+    def begin(self, attempt: LiveAttempt) -> None:
+        """Take note of an attempt, and tell the gate, before it leaves."""
+        self._note(attempt)
+        if attempt.call.cancels and self.gate is not None:
+            self.gate.register(attempt)
+
+    def _note(self, attempt: LiveAttempt) -> None:
+        self._attempts.append(attempt)
+        if self._part_of is not None:
+            self._part_of._note(attempt)  # noqa: SLF001  # of the same kind
+        else:
+            attempt.number = len(self._attempts)
+
+    def attempts(self) -> tuple[Attempt, ...]:
+        """What has been tried so far, oldest first."""
+        return tuple(attempt.freeze() for attempt in self._attempts)
+
+    def describe(self, error: MassCancelError) -> None:
+        """Tell an error whose it is, and what had been tried."""
+        error.describe(self.attempts(), context=self.what)
+
+    # Events. Where nobody listens, none is made.
+
+    def started(self, events: Publisher, now: float) -> None:
+        """Publish the beginning."""
+        self._events, self._started_at = events, now
+        self.id = f"{getrandbits(64):016x}"
+        events.publish(
+            CallStarted(
+                call_id=self.id,
+                name=self.name,
+                venue=self.venue,
+                account=self.account,
+                scope=self.scope,
+                timeout=self.deadline - now,
+            )
+        )
+
+    def sent(self, attempt: LiveAttempt) -> None:
+        """Publish that an attempt is stamped and about to be written."""
+        if self._events is not None:
+            self._events.publish(
+                AttemptSent(
+                    call_id=self.id,
+                    attempt=attempt.number,
+                    path=attempt.path,
+                    origin=attempt.call.origin,
+                    cancels=attempt.call.cancels,
+                    sent_at_ms=attempt.sent_at_ms,
+                )
+            )
+
+    def ended(self, attempt: LiveAttempt, error: MassCancelError | None) -> None:
+        """Publish what has become of an attempt."""
+        if self._events is not None:
+            stamped_at = attempt.stamped_at
+            self._events.publish(
+                AttemptEnded(
+                    call_id=self.id,
+                    attempt=attempt.number,
+                    fate=attempt.fate,
+                    error="" if error is None else str(error),
+                    elapsed=time.monotonic() - stamped_at if stamped_at else 0.0,
+                )
+            )
+
+    def finished(self, outcome: str, now: float, error: MassCancelError | None = None) -> None:
+        """Publish the end."""
+        if self._events is not None:
+            self._events.publish(
+                CallEnded(
+                    call_id=self.id,
+                    name=self.name,
+                    venue=self.venue,
+                    account=self.account,
+                    scope=self.scope,
+                    ok=error is None,
+                    outcome=outcome,
+                    error="" if error is None else type(error).__name__,
+                    may_have_executed=error is not None and error.may_have_executed,
+                    attempts=len(self._attempts),
+                    elapsed=now - self._started_at,
+                )
+            )

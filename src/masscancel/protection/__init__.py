@@ -1,0 +1,1 @@
+"""What cancels when nobody can: on exit, on silence, from another process."""

@@ -1,0 +1,237 @@
+"""What a venue is: pure code that turns an intent into calls, and replies into values.
+
+A venue does no I/O, has no clock and never retries. Subclass :class:`Venue`; ``template`` beside
+this module is a whole one to copy.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal, Self
+
+import msgspec
+from msgspec.structs import force_setattr
+
+from masscancel.calls import Flow, Limit, Probe, Reply, Scope, StreamDialect
+from masscancel.errors import ScopeError
+from masscancel.models import Ack, OpenOrder, OrderState, OrderUpdate, Permission
+from masscancel.venues.toolkit import check_origin
+
+__all__ = ["Abilities", "Symbols", "Venue"]
+
+
+class Symbols(msgspec.Struct, frozen=True):
+    """How a category spells its symbols.
+
+    Attributes:
+        pattern: what matches a whole symbol; nothing else gets near a URL.
+        example: one, for people.
+    """
+
+    pattern: re.Pattern[str]
+    example: str
+
+
+class Abilities(msgspec.Struct, frozen=True, kw_only=True):
+    """What a venue can and can't do in one account category.
+
+    Attributes:
+        symbols: how the category spells its symbols.
+        whole_account: how everything is cancelled: ``"one call"``, or ``"a call per symbol"`` after
+            a listing, so that orders of symbols that appear in between are not covered.
+        one_symbol: how one symbol is cancelled: ``"one call"``, or ``"a call per batch of ids"``
+            after a listing.
+        ack: what the venue's answer tells: ``"received"``, ``"count"`` or ``"orders"``.
+        echoes_id: whether a request's id comes back in the answer.
+        books: the sets of orders that the category has, all of which a cancel covers by default.
+        separable: whether ``books=`` may leave some of them out; otherwise the venue's call can't.
+        stop_orders: whether stop and other conditional orders are cancelled too.
+        stream: whether order updates can be followed here.
+        switch: what the venue's own dead man's switch covers, ``None`` if it has none.
+        settle: how long an order may take from its acknowledgement to the listing, in seconds: the
+            time between the two listings of a proof, unless the caller asks for more.
+    """
+
+    symbols: Symbols
+    whole_account: Literal["one call", "a call per symbol"]
+    one_symbol: Literal["one call", "a call per batch of ids"]
+    ack: Literal["received", "count", "orders"]
+    echoes_id: bool = False
+    books: tuple[str, ...] = ("ordinary", "stop")
+    separable: bool = False
+    stop_orders: bool = True
+    stream: bool = False
+    switch: Literal["account", "symbol"] | None = None
+    settle: float = 0.25
+
+
+class Venue(msgspec.Struct, frozen=True, kw_only=True):
+    """An exchange's dialect: a frozen value that says where the exchange is and how it is asked.
+
+    Settings whose names end in ``_url`` are checked to be origins, ``https`` or ``wss`` unless
+    they are loopback addresses.
+
+    Attributes:
+        name: as in ``--venue``, such as ``ascendex``.
+        title: for people, such as ``AscendEX``.
+        abilities: what it can do, by account category.
+
+    Raises:
+        ConfigurationError: a URL is not an origin, or would send keys in clear text to another
+            machine.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    abilities: ClassVar[Mapping[str, Abilities]]
+
+    def __post_init__(self) -> None:
+        for name in self.__struct_fields__:
+            if name.endswith("_url"):
+                scheme = "ws" if "stream" in name else "http"
+                origin = check_origin(getattr(self, name), name=name, scheme=scheme)
+                force_setattr(self, name, origin)
+
+    def ready(self) -> bool:
+        """Whether everything is known that a cancel needs; if not, :meth:`prepare` finds it out."""
+        return True
+
+    def prepare(self, categories: Sequence[str]) -> Flow[Self]:
+        """Find out what the first cancel in these categories needs.
+
+        Returns:
+            The venue that knows it.
+        """
+        del categories
+        return self
+        yield
+
+    def check_scope(self, scope: Scope) -> None:
+        """Refuse what the venue can't scope to, before anything gets near a URL.
+
+        Raises:
+            ScopeError: there is no such category, symbol or book, or the venue's call can't leave
+                the other books out.
+        """
+        abilities = self.ability(scope.account_category)
+        symbol, symbols = scope.symbol, abilities.symbols
+        if symbol is not None and not (
+            isinstance(symbol, str) and symbol.isprintable() and symbols.pattern.fullmatch(symbol)
+        ):
+            raise ScopeError(
+                f"{symbol!r} is not a {scope.account_category} symbol of {self.title}, which look "
+                f"like {symbols.example}; None means all"
+            )
+        if scope.books is not None:
+            self._check_books(scope.books, abilities)
+
+    def _check_books(self, books: Any, abilities: Abilities) -> None:
+        known = ", ".join(abilities.books)
+        if not isinstance(books, tuple) or not books or not set(books) <= set(abilities.books):
+            raise ScopeError(f"books must be a tuple of some of: {known}; not {books!r}")
+        left_out = [book for book in abilities.books if book not in books]
+        if left_out and not abilities.separable:
+            raise ScopeError(
+                f"{self.title} can't leave out the book {', '.join(left_out)}: one call cancels "
+                f"all of {known}"
+            )
+
+    def ability(self, account_category: object) -> Abilities:
+        """What the venue can do in a category.
+
+        Raises:
+            ScopeError: the venue has no such category; the message names those there are.
+        """
+        found = None
+        if isinstance(account_category, str):
+            found = self.abilities.get(account_category)
+        if found is None:
+            raise ScopeError(
+                f"no account category {account_category!r} on {self.title}; there are: "
+                + ", ".join(self.abilities)
+            )
+        return found
+
+    def origin(self, account_category: str) -> str:
+        """The origin that the category's requests go to.
+
+        Raises:
+            ScopeError: the venue has no such category.
+        """
+        raise NotImplementedError
+
+    def probe(self, origin: str) -> Probe:
+        """How to read the clock of one of its origins."""
+        raise NotImplementedError
+
+    def limits(self, origin: str) -> Sequence[Limit]:
+        """The rates that the venue documents for one of its origins."""
+        del origin
+        return ()
+
+    def spent(self, origin: str, reply: Reply) -> Mapping[str, float]:
+        """What has been spent of the limits, by their names, as far as a reply's headers say so."""
+        del origin, reply
+        return {}
+
+    def cancel_all(self, scope: Scope, request_id: str | None) -> Flow[Ack]:
+        """Cancel every open order in a scope that :meth:`check_scope` has accepted.
+
+        ``request_id`` is what the venue is to repeat, where it does; ``None`` for nothing.
+        """
+        raise NotImplementedError
+
+    def open_orders(self, scope: Scope) -> Flow[list[OpenOrder]]:
+        """List every open order in a scope that has been accepted, to the last page."""
+        raise NotImplementedError
+
+    def order_states(
+        self, account_category: str, orders: Sequence[OpenOrder | OrderUpdate]
+    ) -> Flow[Mapping[str, OrderState]]:
+        """Find out what has become of orders that are listed no more.
+
+        Returns:
+            Their states by id; those that the venue does not know are left out.
+        """
+        del account_category, orders
+        return {}
+        yield
+
+    def permissions(self, account_category: str) -> Flow[Permission]:
+        """Find out whether the key may cancel in a category, by the venue's own way of asking.
+
+        Nothing is cancelled to find it out. Override it where the venue tells a key's permissions.
+
+        Returns:
+            ``"yes"``; ``"no"``, if the venue says that the key may not; ``"unknown"`` where the
+            venue has no such question, or its answer leaves it open.
+
+        Raises:
+            ScopeError: the venue has no such category.
+        """
+        self.ability(account_category)
+        return "unknown"
+        yield
+
+    def stream(self, account_category: str) -> StreamDialect | None:
+        """How the category's order updates are followed; ``None`` if they can't be.
+
+        Raises:
+            ScopeError: the venue has no such category.
+        """
+        self.ability(account_category)
+        return None
+
+    def switch(self, scope: Scope, timeout_ms: int) -> Flow[int | None]:
+        """Arm the venue's own dead man's switch, or renew it; 0 ms disarms it.
+
+        Returns:
+            The venue's time at which it will fire, ms since the epoch; ``None`` if it won't.
+
+        Raises:
+            ScopeError: before anything is yielded, if its switch does not cover exactly the scope.
+        """
+        del timeout_ms
+        covers = self.ability(scope.account_category).switch
+        what = "has none" if covers is None else f"covers one {covers} at a time"
+        raise ScopeError(f"the dead man's switch of {self.title}: it {what}")
+        yield

@@ -1,0 +1,159 @@
+"""Events: who listens learns of calls and attempts, and harms nothing."""
+
+import asyncio
+import logging
+from collections.abc import Iterator
+
+import msgspec
+import pytest
+
+import masscancel
+from masscancel import MassCancelError, OrderGate, ScopeError, Target, cancel_many
+from masscancel.events import (
+    AttemptEnded,
+    AttemptSent,
+    CallEnded,
+    CallStarted,
+    Event,
+    GateOpened,
+    GateShut,
+)
+from masscancel.sim import Answer, SimulatedExchange
+from support import SECRETS, account_of, client_of
+
+pytestmark = pytest.mark.asyncio
+
+
+@pytest.fixture
+def heard() -> Iterator[list[Event]]:
+    """All that is published in the process during the test."""
+    events: list[Event] = []
+    unsubscribe = masscancel.subscribe(events.append)
+    yield events
+    unsubscribe()
+
+
+def kinds(events: list[Event], *wanted: type[Event]) -> list[type[Event]]:
+    """The kinds of the events, of some kinds only."""
+    return [type(event) for event in events if isinstance(event, wanted or (Event,))]
+
+
+async def test_a_call_tells_its_story(exchange: SimulatedExchange, heard: list[Event]) -> None:
+    """Started, sent, ended, ended: with one id, the account, the scope, the fates."""
+    exchange.faults.add(Answer(503), operation="cancel-all")
+    async with client_of(exchange, account_of(exchange)) as client:
+        await client.cancel_all("cash", "BTC/USDT")
+    started = next(event for event in heard if isinstance(event, CallStarted))
+    story = [event for event in heard if getattr(event, "call_id", "") == started.call_id]
+    sent_and_ended = [AttemptSent, AttemptEnded]
+    assert kinds(story) == [CallStarted, *sent_and_ended, *sent_and_ended, CallEnded]
+    assert (started.account, str(started.scope)) == ("group-0", "cash BTC/USDT")
+    fates = [event.fate for event in story if isinstance(event, AttemptEnded)]
+    assert fates == ["unknown", "answered"]
+    end = story[-1]
+    assert isinstance(end, CallEnded)
+    assert (end.ok, end.outcome, end.attempts) == (True, "acknowledged", 2)
+
+
+async def test_a_failure_is_told(exchange: SimulatedExchange, heard: list[Event]) -> None:
+    """The end of a call that failed says what is known."""
+    async with client_of(exchange, account_of(exchange)) as client:
+        with pytest.raises(ScopeError):
+            await client.cancel_all("nonsense")
+    end = heard[-1]
+    assert isinstance(end, CallEnded)
+    assert (end.ok, end.error, end.attempts, end.may_have_executed) == (
+        False,
+        "ScopeError",
+        0,
+        False,
+    )
+
+
+async def test_a_pool_tells_its_own(exchange: SimulatedExchange) -> None:
+    """A listener of one pool hears nothing of another's, and nothing after it has left."""
+    account = account_of(exchange)
+    events: list[Event] = []
+    async with client_of(exchange, account) as one, client_of(exchange, account) as two:
+        unsubscribe = one.pool.subscribe(events.append)
+        await two.cancel_all("cash")
+        assert events == []
+        await one.cancel_all("cash")
+        assert CallEnded in kinds(events)
+        unsubscribe()
+        unsubscribe()
+        events.clear()
+        await one.cancel_all("cash")
+        assert events == []
+
+
+async def test_a_listener_that_raises_harms_nothing(
+    exchange: SimulatedExchange, heard: list[Event], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its bug is logged; the call goes on, and others are told."""
+
+    def broken(_: Event) -> None:
+        raise RuntimeError("a bug")
+
+    async with client_of(exchange, account_of(exchange)) as client:
+        client.pool.subscribe(broken)
+        await client.cancel_all("cash")
+    assert CallEnded in kinds(heard)
+    assert "a listener has failed" in caplog.text
+
+
+async def test_events_are_plain_data(exchange: SimulatedExchange, heard: list[Event]) -> None:
+    """Each can be written as JSON, and none holds a secret."""
+    exchange.faults.add(Answer(401, b'{"code":200001,"message":"no"}'), operation="cancel-all")
+    async with client_of(exchange, account_of(exchange)) as client:
+        with pytest.raises(MassCancelError):
+            await client.cancel_all("cash")
+    text = msgspec.json.encode(heard).decode()
+    assert '"type":"CallEnded"' in text
+    assert not any(secret in text for secret in SECRETS)
+
+
+async def test_logging_says_what_a_person_wants_to_read(
+    exchange: SimulatedExchange, caplog: pytest.LogCaptureFixture
+) -> None:
+    """INFO: one line for each call, with who, scope, outcome; DEBUG: each attempt. No secret."""
+    caplog.set_level(logging.DEBUG, "masscancel")
+    async with client_of(exchange, account_of(exchange)) as client:
+        await client.cancel_all("cash", "BTC/USDT")
+    lines = [record.message for record in caplog.records if record.levelno == logging.INFO]
+    assert any("cancel_all cash BTC/USDT on ascendex [group-0]" in line for line in lines)
+    assert any("AttemptSent" in record.message for record in caplog.records)
+    assert not any(secret in caplog.text for secret in SECRETS)
+
+
+async def test_failures_that_nobody_raises_are_logged(
+    exchange: SimulatedExchange, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A report that is dropped unread leaves an ERROR for each target that failed."""
+    exchange.faults.add(Answer(400, b'{"code":300012}'), operation="cancel-all", times=None)
+    async with client_of(exchange, account_of(exchange)) as client:
+        await cancel_many(Target(client, "cash"))
+    assert [r.levelname for r in caplog.records if "not cancelled for certain" in r.message] == [
+        "ERROR"
+    ]
+
+
+async def test_gates_are_told(heard: list[Event]) -> None:
+    """A gate says once that it is shut, and that it has opened."""
+    gate = OrderGate("desk")
+    gate.shut()
+    gate.shut()
+    gate.reopen()
+    assert heard == [GateShut(gate="desk"), GateOpened(gate="desk")]
+
+
+async def test_the_gate_is_told_before_anybody_else(exchange: SimulatedExchange) -> None:
+    """When a listener hears that an attempt leaves, the gate knows of it already."""
+    gate = OrderGate()
+    unresolved: list[float] = []
+    async with client_of(exchange, account_of(exchange)) as client:
+        client.pool.subscribe(lambda _: unresolved.append(gate.unresolved_for()))
+        await client.cancel_all("cash", gate=gate)
+        await asyncio.sleep(0)
+    assert unresolved[1] > 0  # at AttemptSent
+    assert unresolved[-1] == 0
