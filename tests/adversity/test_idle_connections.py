@@ -16,7 +16,7 @@ from masscancel import (
     RetryPolicy,
     SessionPool,
 )
-from masscancel.sim import Answer, Hang, Hold, SimulatedExchange, Unsolicited
+from masscancel.sim import Answer, Drop, Hang, Hold, SimulatedExchange, Unsolicited
 from masscancel.transport.connection import Connection
 from masscancel.transport.host import SLOW_DIAL
 from masscancel.transport.resolver import Resolver
@@ -200,6 +200,27 @@ async def test_a_dial_that_hangs_on_holds_up_no_later_call(
         assert [attempt.fate for attempt in ack.attempts] == ["answered"]
     assert len(connecting) == 1
     assert exchange.connections_opened == 1
+
+
+@pytest.mark.asyncio
+async def test_a_dial_that_hangs_hides_no_earlier_attempt(
+    exchange: SimulatedExchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Row: request executed, response lost. What a later attempt waits for makes it no NotSent."""
+    exchange.faults.add(Drop(executed=True), operation="cancel-all", times=None)
+
+    async def hangs(*_: Any) -> Any:
+        await asyncio.Event().wait()
+
+    account = account_of(exchange)
+    async with cold_pool() as pool, client_of(exchange, account, pool=pool) as client:
+        await client.open_orders("cash")  # opens the one connection that there will be
+        monkeypatch.setattr(asyncio.get_running_loop(), "sock_connect", hangs)
+        with pytest.raises(OutcomeUnknown) as caught:
+            await client.cancel_all("cash", timeout=0.3)
+    assert not isinstance(caught.value, NotSent)
+    assert [attempt.fate for attempt in caught.value.attempts][:1] == ["unknown"]
+    assert caught.value.may_have_executed
 
 
 @pytest.mark.asyncio

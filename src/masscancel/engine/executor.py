@@ -533,7 +533,7 @@ class _Execution:
             return self._refusal
         also = f"; before, {before.summary}" if before else ""
         error: MassCancelError
-        if self._gave_up:
+        if self._gave_up or (waiting and before is not None and before.may_have_executed):
             error = UnansweredInTime(f"no answer from {self._call.origin} within the time{also}")
         elif waiting:
             error = NotSentInTime(f"no connection to {self._call.origin} within the time{also}")
