@@ -15,6 +15,8 @@ from masscancel import (
     Client,
     Credentials,
     InvalidRequest,
+    NotSent,
+    OutcomeUnknown,
     RateLimited,
     SessionPool,
     Target,
@@ -24,9 +26,12 @@ from masscancel.calls import Flow, Scope, Stamp
 from masscancel.sim import HELD, Account, Answer, Drop, EffectDelay, Script, SimulatedExchange, What
 from masscancel.sim.binance import BinanceDialect
 from masscancel.venues.binance import Binance
+from masscancel.venues.toolkit import every
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from masscancel import Ack
 from binance_support import BTC, ETH, order_of
 from flows_support import Drive, value_of
 
@@ -280,6 +285,32 @@ async def test_more_orders_than_a_small_reply_holds(binance: SimulatedExchange) 
         ack = await client.cancel_all("spot", BTC)
     assert len(ack.raw) > 64 * 1024
     assert not left(binance, account)
+
+
+class BothSides(Binance, frozen=True):
+    """One cancel that reaches two hosts."""
+
+    def cancel_all(self, scope: Scope, request_id: str | None) -> Flow[Ack]:
+        """The symbol on both sides, futures first."""
+        sides = ("usdm", "spot")
+        parts = [Binance.cancel_all(self, Scope(side, scope.symbol), request_id) for side in sides]
+        acks: list[Ack] = every((yield parts))
+        return acks[0]
+
+
+@pytest.mark.asyncio
+async def test_a_part_that_is_not_sent_hides_no_other(binance: SimulatedExchange) -> None:
+    """One host can't be reached, the other has cancelled: that is no NotSent."""
+    account = account_of(binance)
+    venue = BothSides(spot_url=binance.rest_url, usdm_url="http://127.0.0.1:9")
+    credentials = Credentials(account.api_key, account.api_secret)
+    async with Client(credentials, venue=venue, categories=["spot"]) as client:
+        with pytest.raises(OutcomeUnknown, match="a part was not sent") as caught:
+            await client.cancel_all("spot", BTC, timeout=0.3)
+    assert not isinstance(caught.value, NotSent)
+    assert caught.value.may_have_executed
+    assert "answered" in {attempt.fate for attempt in caught.value.attempts}
+    assert ("spot", BTC) not in left(binance, account)
 
 
 @pytest.mark.asyncio

@@ -23,6 +23,7 @@ from masscancel.errors import (
     MassCancelError,
     NotSent,
     NotSentInTime,
+    OutcomeUnknown,
     RateLimited,
     StampRefused,
     UnansweredInTime,
@@ -78,6 +79,10 @@ class Executor:
             return await self._drive(flow, operation)
         except MassCancelError as error:
             operation.describe(error)
+            if isinstance(error, NotSent) and error.may_have_executed:
+                told = _sent_in_part(error)
+                operation.describe(told)
+                raise told from error
             raise
 
     async def _drive(self, flow: Flow[T], operation: Operation) -> T:
@@ -545,6 +550,15 @@ class _Execution:
             error = DeadlineExceeded(TOO_LATE)
         error.__cause__ = before
         return error
+
+
+def _sent_in_part(error: NotSent) -> OutcomeUnknown:
+    """What a part that was not sent makes of a call whose other parts were."""
+    kind = UnansweredInTime if isinstance(error, DeadlineExceeded) else OutcomeUnknown
+    told = kind(f"a part was not sent: {error.summary}")
+    for note in getattr(error, "__notes__", ()):
+        told.add_note(note)
+    return told
 
 
 def _verdict(errors: Sequence[MassCancelError]) -> MassCancelError:
