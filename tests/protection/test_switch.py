@@ -77,7 +77,8 @@ async def kraken(
         venue = Kraken(futures_url=exchange.rest_url)
         credentials = Credentials(account.api_key, secret or account.api_secret)
         pool = await stack.enter_async_context(cold_pool())
-        client = await stack.enter_async_context(Client(credentials, venue=venue, pool=pool))
+        client = Client(credentials, venue=venue, pool=pool, rates={"derivatives": 10_000})
+        await stack.enter_async_context(client)
         yield exchange, account, client
 
 
@@ -433,8 +434,7 @@ async def test_native_is_renewed_while_beats_are_fresh() -> None:
                 await asyncio.sleep(0.01)
             assert not switch.fired
             renewed = len(settings(venue, account))
-            report = await fired(switch)
-            assert report.all_ok
+            assert (await fired(switch)).all_ok
         assert len(settings(venue, account)) <= renewed + 4 + 1  # RENEWALS of the last beat, off
         assert settings(venue, account)[-1] == 0
 

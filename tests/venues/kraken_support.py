@@ -184,7 +184,8 @@ def account_of(exchange: SimulatedExchange, name: str, **options: Any) -> Accoun
 def client_of(
     exchange: SimulatedExchange, account: Account, kind: type[Kraken] = Kraken, **options: Any
 ) -> Client[Kraken]:
-    """A client of the account, not entered yet."""
+    """A client of the account, not entered yet, that need not wait for public requests."""
+    options = {"rates": {"public": 1_000}, **options}
     venue: dict[str, Any] = {"futures_url": exchange.rest_url}
     venue |= {key: options.pop(key) for key in ("nonce_unit", "futures_url") if key in options}
     return Client(

@@ -55,6 +55,10 @@ _QUOTES: Final = frozenset(
     {"AUD", "CAD", "CHF", "DAI", "ETH", "EUR", "GBP", "JPY", "USD", "USDC", "USDT", "XBT"}
 )
 
+#: What looks like the key of a pair in Kraken's list, such as ``XXBTZUSD``: no order is listed by
+#: one.
+_KEY: Final = re.compile(r"[XZ][A-Z]{3}[XZ][A-Z]{3}", re.ASCII)
+
 
 def limits(tier: str) -> tuple[Limit, ...]:
     """The documented rates; public requests are limited by address, private ones by key.
@@ -162,7 +166,7 @@ class Spot(msgspec.Struct, frozen=True):
         names = {symbol, *(known or ())}
         if self.pairs is None and (guess := _altname(symbol)):
             names.add(guess)
-        beside = "/" in symbol and len(names) == 1
+        beside = len(names) == 1 and bool("/" in symbol or _KEY.fullmatch(symbol))
         results = yield [call, self._resolve(symbol)] if beside else [call]
         listing = one(results[:1])
         picked = pick(listing, frozenset(names))
