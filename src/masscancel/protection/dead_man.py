@@ -196,7 +196,7 @@ class DeadMansSwitch:
     async def _watch(self) -> None:
         async with twins_of(self._targets) as targets:
             native = [target for target in targets if _has_switch(target)]
-            renewing: asyncio.Task[None] | None = None
+            renewing: dict[int, asyncio.Task[None]] = {}
             try:
                 await self._renew(native)
                 self._news, self._loop = asyncio.Event(), asyncio.get_running_loop()
@@ -205,14 +205,17 @@ class DeadMansSwitch:
                 while self._wanted == "watch" and (left := self._left()) > 0:
                     await self._sleep(min(left, self._timeout / RENEWALS) if native else left)
                     fresh = self._wanted == "watch" and self._left() > 0
-                    if native and fresh and (renewing is None or renewing.done()):
-                        # Not waited for: it must not hold the firing up.
-                        renewing = asyncio.create_task(self._try(self._renew(native)))
+                    for target in native if fresh else ():  # a sick one holds no other up
+                        before = renewing.get(id(target))
+                        if before is None or before.done():
+                            # Not waited for: it must not hold the firing up.
+                            renewal = self._try(self._renew([target]))
+                            renewing[id(target)] = asyncio.create_task(renewal)
                 if self._wanted != "disarm":
                     await self._fire(targets)
             finally:
-                if renewing is not None:  # arriving after the disarming, it would arm it anew
-                    await renewing
+                if renewing:  # arriving after the disarming, one would arm it anew
+                    await asyncio.wait(renewing.values())
                 failed = (
                     {id(outcome.target) for outcome in self.report.failed} if self.report else ()
                 )
