@@ -260,7 +260,8 @@ class Client(Generic[V]):
                 attempt is resolved.
 
         Raises:
-            ScopeError: the venue has no such scope, or can't leave books out; nothing was sent.
+            ScopeError: the venue has no such scope, or can't leave books out; nothing was
+                cancelled.
             ConfigurationError: another argument can't be used; nothing was sent.
             VenueError: the venue said no; see its subclasses.
             NotSent: nothing reached the venue within the time.

@@ -223,7 +223,9 @@ class InvalidRequest(VenueError):
 
 
 class StampRefused(InvalidRequest):
-    """The venue refused the timestamp or the nonce. Stamped anew and tried once more.
+    """The venue refused the timestamp or the nonce. Stamped anew and tried again.
+
+    A timestamp once, a nonce for as long as there is time.
 
     Attributes:
         date_ms: its time when it refused, to the second, ms since the epoch; ``None`` if unknown.

@@ -44,7 +44,8 @@ def watch(
 
     Each update is a line; with --json, a JSON object on a line. A gap says that updates may be
     missing, because the stream dropped: it is opened again, and 'masscancel orders' tells how
-    things are. --timeout is for what has to be asked before the stream can be opened.
+    things are. --timeout is for what has to be asked before the stream can be opened. Ctrl-C ends
+    it with status 0.
 
     Try:
 
