@@ -51,6 +51,27 @@ async def test_one_that_sets_another_is_no_trouble() -> None:
     assert await done == "second"
 
 
+async def test_one_that_sets_itself_again_and_again_lets_the_loop_go_on() -> None:
+    """Each is a turn of the loop later, also one whose time has passed."""
+    loop = asyncio.get_running_loop()
+    timers = Timers(loop)
+    others: list[str] = []
+    left = 1000
+
+    def again() -> None:
+        nonlocal left
+        left -= 1
+        if left and not others:
+            timers.at(loop.time() - 1, again)
+
+    timers.at(loop.time(), again)
+    loop.call_later(0, loop.call_later, 0, others.append, "other")
+    while left and not others:
+        await asyncio.sleep(0)
+    assert others == ["other"]
+    assert left > 900
+
+
 async def test_many_cancelled_ones_do_not_pile_up() -> None:
     """A process that makes calls for days keeps no trace of their limits."""
     timers = Timers(asyncio.get_running_loop())

@@ -323,9 +323,7 @@ class _Execution:
         why = f"{origin} allows no further request within the time"
         self._errors.append(RateLimited(message=why, retry_after=wait))
         if self._running:  # its answer is waited for; nothing else is due before
-            retry = self._retry_now()
-            retry.done()
-            retry.next_send = self._deadline
+            self._retry_now().plan_nothing()
             self._wake_at(self._deadline)
         else:
             self._finish(_verdict(self._errors))

@@ -171,6 +171,11 @@ class Retry:
             self._reserved = False
             self._budget.give_back(self.next_send)
 
+    def plan_nothing(self) -> None:
+        """Plan no further attempt, unless one that is under way fails."""
+        self.done()
+        self.next_send = self._deadline
+
     def _give_up(self) -> None:
         self._refused = True
         self.next_send = self._deadline

@@ -142,8 +142,10 @@ class Timers:
 
     def _run_due(self) -> None:
         self._handle, self._wakes_at = None, float("inf")
-        now = self._loop.time()
+        now, newest = self._loop.time(), next(self._serial)
         while self._heap and (self._heap[0][0] <= now or self._heap[0][2].cancelled):
+            if self._heap[0][1] > newest:  # set by one of these: a turn later, as said in `at`
+                break
             heappop(self._heap)[2].run()
         if self._heap and self._heap[0][0] < self._wakes_at:
             self._wake_at(self._heap[0][0])
