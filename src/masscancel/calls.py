@@ -41,7 +41,7 @@ LISTING: Final = 64 * 1024 * 1024
 
 
 class Scope(msgspec.Struct, frozen=True):
-    """What a cancel or a listing covers. Nobody widens or narrows it silently.
+    """The orders that a cancel or a listing covers. Nobody widens or narrows a scope silently.
 
     Attributes:
         account_category: the venue's word, such as ``"spot"``.
@@ -62,7 +62,7 @@ class Scope(msgspec.Struct, frozen=True):
 
 
 class Stamp(msgspec.Struct, frozen=True, gc=False):
-    """What a signature needs at the moment of writing.
+    """The time and the nonce that a signature needs at the moment of writing.
 
     Attributes:
         time_ms: the venue's time, ms since the epoch, as well as it is known.
@@ -276,7 +276,7 @@ StreamEvent: TypeAlias = Greeting | LoggedIn | Subscribed | Answered | Updated |
 
 
 class StreamDialect(Protocol):
-    """How a venue's websocket is spoken to; pure. One serves all categories with the same URL."""
+    """The language of a venue's websocket; pure. One serves all categories with the same URL."""
 
     @property
     def url(self) -> str:
@@ -299,7 +299,7 @@ class StreamDialect(Protocol):
         """The message that keeps the session alive; anything may answer it."""
 
     def parse(self, message: bytes) -> Sequence[StreamEvent]:
-        """What a message means; empty for what does not matter here.
+        """Translate a message into events; none for what does not matter here.
 
         Raises:
             ProtocolError: the message can't be understood.

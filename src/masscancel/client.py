@@ -274,7 +274,9 @@ class Client(Generic[V]):
             gate.shut()
         scope = scope_of(account_category, symbol, books)
         operation = self._operation("cancel_all", scope, deadline, gate=gate, via=via)
-        return await self._told(self._acknowledge(operation, request_id), operation, "acknowledged")
+        return await self._publish(
+            self._acknowledge(operation, request_id), operation, "acknowledged"
+        )
 
     async def cancel_all_and_confirm(
         self,
@@ -316,7 +318,7 @@ class Client(Generic[V]):
             gate.shut()
         scope = scope_of(account_category, symbol, books)
         operation = self._operation("cancel_all_and_confirm", scope, deadline, gate=gate)
-        return await self._told(self._confirm(operation, settle), operation, "proven flat")
+        return await self._publish(self._confirm(operation, settle), operation, "proven flat")
 
     async def cancel(
         self,
@@ -335,8 +337,8 @@ class Client(Generic[V]):
             name, scope, deadline, gate=gate, limiters=limiters, place=place
         )
         if confirm:
-            return await self._told(self._confirm(operation, settle), operation, "proven flat")
-        return await self._told(self._acknowledge(operation), operation, "acknowledged")
+            return await self._publish(self._confirm(operation, settle), operation, "proven flat")
+        return await self._publish(self._acknowledge(operation), operation, "acknowledged")
 
     def check_scope(self, scope: Scope, *, proven_within: float | None = None) -> None:
         """Check that a scope could be cancelled; sends nothing.
@@ -384,7 +386,7 @@ class Client(Generic[V]):
         deadline = self._deadline(timeout)
         scope = scope_of(account_category, symbol, books)
         operation = self._operation("open_orders", scope, deadline)
-        return await self._told(self._list(operation), operation, "listed")
+        return await self._publish(self._list(operation), operation, "listed")
 
     async def can_cancel(self, account_category: str, *, timeout: float = 5.0) -> Permission:
         """Ask the venue whether the key may cancel; nothing is cancelled to find it out.
@@ -405,7 +407,7 @@ class Client(Generic[V]):
         operation = self._operation("can_cancel", Scope(account_category), deadline)
         self._check(operation)
         flow = self._venue.permissions(account_category)
-        return await self._told(self._run(flow, operation), operation, "answered")
+        return await self._publish(self._run(flow, operation), operation, "answered")
 
     async def set_switch(
         self,
@@ -438,7 +440,7 @@ class Client(Generic[V]):
         operation = self._operation("set_switch", scope, self._deadline(timeout), gate=gate)
         self._check(operation)
         flow = self._venue.switch(scope, timeout_ms)
-        return await self._told(self._run(flow, operation), operation, "set")
+        return await self._publish(self._run(flow, operation), operation, "set")
 
     def order_updates(self, account_category: str) -> AsyncIterator[OrderUpdate | Gap]:
         """Follow the order updates of a category, from now on.
@@ -460,7 +462,7 @@ class Client(Generic[V]):
         """
         return self._entered().streams.watch(account_category)
 
-    async def _told(self, work: Coroutine[Any, Any, T], operation: Operation, outcome: str) -> T:
+    async def _publish(self, work: Coroutine[Any, Any, T], operation: Operation, outcome: str) -> T:
         """Do the work of a public call, and publish its beginning and its end."""
         events = self._pool.events
         if not events.active:

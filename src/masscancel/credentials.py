@@ -73,7 +73,7 @@ class Credentials:
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """What no text may show."""
+        """The strings that no text may show."""
         return tuple(filter(None, (self.api_secret, self.api_key, self.passphrase)))
 
     def __repr__(self) -> str:
@@ -108,7 +108,7 @@ class Credentials:
 
 
 def _problem(name: str, value: object) -> str | None:
-    """What is wrong with a key or secret, without repeating it."""
+    """Say what is wrong with a key or secret, without repeating it."""
     if not isinstance(value, str) or not value:
         return f"{name} must be a non-empty string"
     if not (value.isascii() and value.isprintable()) or " " in value:

@@ -128,7 +128,7 @@ class MassCancelError(Exception):
 
     @property
     def summary(self) -> str:
-        """What went wrong, in a few words."""
+        """Say in a few words what went wrong."""
         return str(self.args[0])
 
 
@@ -138,7 +138,7 @@ def short(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """What a peer says must not break out of its line, in a log or on a terminal."""
+    """Keep what a peer says from breaking out of its line, in a log or on a terminal."""
     return "".join(char if char.isprintable() else " " for char in text)
 
 
@@ -187,7 +187,7 @@ class VenueError(MassCancelError):
 
     @property
     def summary(self) -> str:
-        """What the venue said. It is shortened here, after the secrets have been taken out."""
+        """Say in a few words what the venue said; secrets have been redacted before it is cut."""
         parts = (self.code, self.reason)
         said = " ".join(short(str(part)) for part in parts if part not in (None, ""))
         if self.message and self.message != self.reason:
@@ -259,7 +259,7 @@ class NotSent(TransportError):
 
 
 class OutcomeUnknown(TransportError):
-    """It may have reached the venue, and no answer came back: neither success nor failure."""
+    """The request may have reached the venue, and no answer came: neither success nor failure."""
 
     venue_may_have_acted = True
 

@@ -1,4 +1,4 @@
-"""What happens, as frozen values: who listens learns of calls, attempts, blocks, gates, switches.
+"""Events as frozen values: listeners learn of calls, attempts, blocks, gates and switches.
 
 A listener is a plain function of one event. It is called where the event happens, from any thread,
 and may not block; what it raises is logged and harms nothing. Logging is the first listener: INFO
@@ -76,7 +76,7 @@ class AttemptSent(Event, frozen=True, kw_only=True):
 
 
 class AttemptEnded(Event, frozen=True, kw_only=True):
-    """What has become of an attempt.
+    """An attempt has ended.
 
     Attributes:
         call_id: whose it is.

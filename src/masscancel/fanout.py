@@ -40,14 +40,14 @@ log = logging.getLogger("masscancel")
 
 @runtime_checkable
 class Cancellable(Protocol):
-    """What a target needs of a client. A :class:`~masscancel.Client` has it; so may anything."""
+    """The part of a client that a target needs; anything may have it, as ``Client`` does."""
 
     @property
     def account(self) -> str:
-        """How the account is told apart from others."""
+        """The name that tells the account apart from others."""
 
     def origin(self, account_category: str) -> str:
-        """What its requests share with those of others: targets of one origin wait in turn."""
+        """The origin of a category's requests: targets of one origin wait in turn."""
 
     def check_scope(self, scope: Scope, *, proven_within: float | None = None) -> None:
         """Check that a scope could be cancelled; sends nothing.
@@ -127,7 +127,7 @@ class Target(msgspec.Struct, frozen=True):
 
     @property
     def scope(self) -> Scope:
-        """What is to be cancelled there."""
+        """The scope to cancel there."""
         return Scope(self.account_category, self.symbol, self.books)
 
     def __str__(self) -> str:
@@ -135,7 +135,7 @@ class Target(msgspec.Struct, frozen=True):
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of one target.
+    """The end of one target: an Ack, a Confirmation or an error.
 
     Attributes:
         target: the target.
@@ -153,7 +153,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def ok(self) -> bool:
-        """Whether it was acknowledged, or confirmed where that was asked for."""
+        """Whether the target was acknowledged, or confirmed where that was asked for."""
         return self.error is None and (self.ack is not None or self.confirmation is not None)
 
     def to_dict(self) -> dict[str, Any]:
@@ -386,7 +386,7 @@ class _FanOut:
 
     @property
     def size(self) -> int:
-        """How many targets there are."""
+        """The number of targets."""
         return len(self._targets)
 
     def elapsed(self) -> float:
@@ -539,7 +539,7 @@ def list_targets(targets: Target | Iterable[Target]) -> list[Target]:
 
 
 def _wrapped(problem: Exception) -> MassCancelError:
-    """What is known after a failure that is none of ours."""
+    """Make the error of a failure that is none of ours."""
     error = MassCancelError(f"{type(problem).__name__}: {problem}", may_have_executed=True)
     error.__cause__ = problem
     return error

@@ -33,7 +33,7 @@ def redact(error: MassCancelError, secrets: Iterable[str]) -> None:
 
 
 def secrets_in(headers: Mapping[str, str], target: str, body: bytes) -> Iterator[str]:
-    """What a signed request holds that no text may show: its headers, and its signature."""
+    """List what no text may show of a signed request: its headers, and its signature."""
     yield from (value for name, value in headers.items() if name != "Content-Type")
     signed = f"{target.partition('?')[2]}&{body.decode('latin-1')}"
     yield from (value for _, value in parse_qsl(signed) if len(value) >= _SIGNATURE)

@@ -70,7 +70,7 @@ _STYLES = {Status.DONE: "green", Status.NOT_FLAT: "bold red", Status.UNKNOWN: "b
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """What is to be cancelled, and how: times in seconds."""
+    """A request to cancel: scopes, way, and times in seconds."""
 
     scopes: Scopes
     timeout: float
@@ -80,14 +80,14 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Result(msgspec.Struct, frozen=True):
-    """What became of it: an outcome for each scope, also where Ctrl-C came first."""
+    """The outcomes of a request, one for each scope, also where Ctrl-C came first."""
 
     report: FanOutReport
     interrupted: bool
 
     @property
     def status(self) -> Status:
-        """What the command ends with."""
+        """The exit status of the command."""
         if self.interrupted:
             return Status.INTERRUPTED
         return worst_of(map(_status, self.report.outcomes))
@@ -228,7 +228,7 @@ def _report(
 
 
 def _interrupted(scope: Scope, known: Known) -> MassCancelError:
-    """What is known of a scope that Ctrl-C left without an outcome."""
+    """Make the error of a scope that Ctrl-C left without an outcome."""
     if not known.has_sent(scope):
         return NotSent("interrupted")
     after = ", when a cancel had been acknowledged" if known.is_answered(scope) else ""
@@ -394,12 +394,12 @@ def _proof_cells(outcome: Outcome) -> list[Cell]:
 
 
 def _number(order_ids: tuple[str, ...] | None) -> str:
-    """How many; what can't be observed is not called none."""
+    """Say how many orders; what can't be observed is not called none."""
     return "not observable" if order_ids is None else str(len(order_ids))
 
 
 def _evidence(outcomes: Iterable[Outcome]) -> list[Text]:
-    """What proves that the flat scopes are flat, and which orders ended how."""
+    """Tell how the flat scopes were proven flat, and how their orders ended."""
     lines: dict[str, Text] = {}
     for outcome in outcomes:
         proof, where = outcome.confirmation, str(outcome.target.scope)

@@ -46,7 +46,7 @@ _LATE_CATEGORY: Final = "cash"
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """How large the demo is, and what fixes its orders."""
+    """The size of the demo, and the seed of its orders."""
 
     accounts: int = 5
     symbols: int = 4
@@ -60,7 +60,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
-    """What the demo found.
+    """The findings of the demo.
 
     Attributes:
         before: open orders per account and category, before the cancels.
@@ -86,7 +86,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def orders(self) -> int:
-        """How many there were, the late ones included."""
+        """The number of orders, the late ones included."""
         return sum(self.before.values()) + len(self.late)
 
 
@@ -238,7 +238,7 @@ async def _surface(exchange: SimulatedExchange, account: Account, late: Sequence
 
 
 def _watches() -> Iterator[Sequence[str]]:
-    """What each client watches: the first account's stream tells of its late orders."""
+    """Choose what each client watches: the first account's stream tells of its late orders."""
     return chain([(_LATE_CATEGORY,)], repeat(()))
 
 
@@ -355,7 +355,7 @@ def _proof(result: Result) -> list[Sheet | Text | str]:
 
 
 def _fate(order: Order, proof: FanOutReport) -> Text:
-    """What became of a late order, as the Confirmation of its scope says, not the exchange."""
+    """Say what became of a late order, by the Confirmation of its scope, not by the exchange."""
     found = proof.outcomes[list(SPELLINGS).index(_LATE_CATEGORY)].confirmation
     if found is not None and order.order_id in (found.cancelled or ()):
         return Text(f"swept up: cancelled by sweep {found.sweeps}", "green")
@@ -365,7 +365,7 @@ def _fate(order: Order, proof: FanOutReport) -> Text:
 
 
 def _verdict(result: Result) -> list[Sheet | Text | str]:
-    """What the exchange itself says is left."""
+    """Show the orders that the exchange itself still has."""
     left = sum(result.after.values())
     if left:
         last = Text(f"Still open: {left} of {result.orders} orders.", "bold red")

@@ -1,4 +1,4 @@
-"""What went wrong, as plain data for JSON: every failure has the same fields."""
+"""Failures as plain data for JSON: every failure has the same fields."""
 
 from collections.abc import Iterable
 from typing import Any

@@ -52,7 +52,7 @@ _STDERR: Final = 2
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """What is guarded, and how: times in seconds."""
+    """The plan of a guard: account, scopes, command and times in seconds."""
 
     account: Account
     scopes: Sequence[tuple[str, str | None]]
@@ -422,7 +422,7 @@ def _tell(plan: Plan, child: Child, report: FanOutReport, *, has_ended: bool) ->
 
 
 def _leftovers(plan: Plan, left: Sequence[LeftBehind]) -> list[str]:
-    """What the command left behind, and what became of it."""
+    """Say which processes the command left behind, and what became of them."""
     lines = [
         f"left behind by the command: process {each.pid}, {plan.shown(each.command)}: {each.fate}"
         for each in left[:_SHOWN]

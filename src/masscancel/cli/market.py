@@ -137,7 +137,7 @@ def place_orders(
 
 
 def venue_of(exchange: SimulatedExchange, account: Account) -> AscendEX:
-    """How the simulated exchange is spoken to for an account."""
+    """Make the venue that speaks to the simulated exchange for an account."""
     return AscendEX(
         rest_url=exchange.rest_url,
         stream_url=exchange.stream_url,
@@ -146,7 +146,7 @@ def venue_of(exchange: SimulatedExchange, account: Account) -> AscendEX:
 
 
 def settings_for(exchange: SimulatedExchange, account: Account) -> dict[str, str]:
-    """What ``-o`` has to say to reach an account: every URL of the venue leads here."""
+    """List the ``-o`` settings that lead to the simulated exchange: every URL of the venue."""
     found: dict[str, str] = {}
     for setting in settings_of(load(exchange.dialect.name)):
         if setting.name.endswith("_url"):

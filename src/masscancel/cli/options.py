@@ -164,7 +164,7 @@ Seed = Annotated[int, typer.Option("--seed", metavar="N", help="Fixes what is ma
 
 
 class Setting(msgspec.Struct, frozen=True):
-    """What ``-o`` takes for a venue: a name, its type in words, and what holds without it.
+    """A setting of a venue that ``-o`` takes.
 
     Attributes:
         name: the setting's name.
@@ -198,7 +198,7 @@ def _must_be_given(field: msgspec.structs.FieldInfo) -> bool:
 
 
 class Account(msgspec.Struct, frozen=True):
-    """What a command acts on: a venue, the credentials there, account categories."""
+    """The account that a command acts on: a venue, credentials there, account categories."""
 
     venue: Venue
     credentials: Credentials
@@ -322,7 +322,7 @@ def credential_variables(venue_name: str, env_prefix: str | None) -> tuple[str, 
 
 
 def _prefix(venue_name: str, env_prefix: str | None) -> str:
-    """What the names of the variables begin with."""
+    """Choose the prefix of the names of the environment variables."""
     if env_prefix is not None:
         return env_prefix
     own = f"MASSCANCEL_{venue_name.upper()}"
@@ -349,7 +349,7 @@ def _example(kind: type[Venue]) -> str:
 
 
 def _fields(kind: type[Venue]) -> tuple[msgspec.structs.FieldInfo, ...]:
-    """What a venue's value is made of, as far as it can be written on a command line."""
+    """List the fields of a venue that can be written on a command line."""
     return tuple(each for each in msgspec.structs.fields(kind) if _is_plain(each.type))
 
 

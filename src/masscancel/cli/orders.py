@@ -41,7 +41,7 @@ class Listing(msgspec.Struct, frozen=True):
 
     @property
     def status(self) -> Status:
-        """What the command would end with, if this were all."""
+        """The exit status of the command, by these listings."""
         return Status.DONE if self.error is None else status_of(self.error)
 
 

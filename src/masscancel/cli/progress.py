@@ -21,7 +21,7 @@ _PATIENCE: Final = 0.3  # seconds; what is over by then needs no line
 
 
 class Progress:
-    """How far a command is, as events tell: a listener, and a line on a terminal.
+    """The progress of a command: a listener of events, and a line on a terminal.
 
     Args:
         words: what it does, such as ``cancelling``.

@@ -1,4 +1,4 @@
-"""How things look: tables and lines on a terminal, plain text in a pipe, JSON, a picture."""
+"""The look of things: tables and lines on a terminal, plain text in a pipe, JSON, a picture."""
 
 import io
 import json
@@ -98,7 +98,7 @@ class Sheet(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Screen:
-    """Where a command's output goes: standard output, and a picture if one is wanted.
+    """The output of a command: standard output, and a picture if one is wanted.
 
     Args:
         picture: the file that :meth:`save_picture` writes, ``None`` for none.
@@ -168,7 +168,7 @@ class Screen:
 
 
 def _rich(thing: Sheet | RenderableType) -> RenderableType:
-    """What rich can print. Text is never taken for markup."""
+    """Make of a value what rich prints. Text is never taken for markup."""
     if isinstance(thing, str):
         return Text(thing)
     return thing.table() if isinstance(thing, Sheet) else thing

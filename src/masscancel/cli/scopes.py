@@ -72,7 +72,7 @@ class Scopes(msgspec.Struct, frozen=True):
         return tuple(book for book in books if book not in self.books_of(category))
 
     def left_out(self, done: str) -> str:
-        """What is left out, in a sentence for each kind; empty if nothing is.
+        """Say what is left out, in a sentence for each kind; nothing if all is covered.
 
         Args:
             done: what was not done with these, such as ``touched``.

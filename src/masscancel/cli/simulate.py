@@ -31,7 +31,7 @@ _REMEMBERED = 10_000  # requests and ended orders: it may run for weeks
 
 
 class _Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """What is simulated."""
+    """A simulated exchange with its accounts."""
 
     market: Market
     port: int
@@ -113,7 +113,7 @@ async def _serve(plan: _Plan, *, as_json: bool) -> None:
 def _shell_lines(
     exchange: SimulatedExchange, accounts: Sequence[Account], market: Market
 ) -> list[str]:
-    """What another terminal needs, as shell lines; the rest are comments."""
+    """Make the shell lines that another terminal needs; the rest are comments."""
     lines = [
         f"# {exchange.dialect.name}, simulated: {exchange.rest_url} {exchange.stream_url}",
         "# Its keys are made up and open nothing else. It forgets all when it ends.",

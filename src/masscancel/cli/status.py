@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 
-class _Told(IntEnum):
+class _Explained(IntEnum):
     """Exit statuses that say what they mean: ``meaning`` is what the help says of each."""
 
     meaning: str
@@ -42,8 +42,8 @@ class _Told(IntEnum):
         return status
 
 
-class Status(_Told):
-    """What a command ends with."""
+class Status(_Explained):
+    """The exit status of a command."""
 
     DONE = 0, "done; a cancel is acknowledged, or confirmed if that was asked for"
     FAILED = 1, "the venue said no, or anything that is not below"
@@ -57,8 +57,8 @@ class Status(_Told):
     INTERRUPTED = 130, "stopped by Ctrl-C; the last line says what is known"
 
 
-class GuardStatus(_Told):
-    """What ``guard`` ends with, beside its command's own status."""
+class GuardStatus(_Explained):
+    """The exit status of ``guard``, where it is not that of the guarded command."""
 
     LEFT = 123, "--leave-descendants: confirmed flat, but processes live on"
     STALLED = 124, "the command stalled and was ended; all is confirmed flat"
@@ -67,7 +67,7 @@ class GuardStatus(_Told):
     NOT_FOUND = 127, "the command was not found"
 
 
-def _table(statuses: Iterable[_Told]) -> str:
+def _table(statuses: Iterable[_Explained]) -> str:
     return "\n".join(f"  {status.value:>3}  {status.meaning}" for status in statuses)
 
 
@@ -121,7 +121,7 @@ def status_of(error: MassCancelError) -> Status:
 
 
 def worst_of(statuses: Iterable[Status]) -> Status:
-    """What a command ends with whose scopes ended with these: the gravest; usage only if all."""
+    """Choose the status for several scopes: the gravest; usage only if all of them."""
     found = {*statuses}
     if len(found) == 1:
         return found.pop()
@@ -131,7 +131,7 @@ def worst_of(statuses: Iterable[Status]) -> Status:
 
 
 class Known:
-    """What can be said of a command that is stopped now: as it says itself, or as events tell."""
+    """The knowledge about a command that may be stopped now: its own words, or its events."""
 
     def __init__(self) -> None:
         #: Whether the command came to its own end: its status counts, whatever it is.
@@ -147,7 +147,7 @@ class Known:
         self._said = _PERHAPS, True
 
     def done(self, words: str) -> None:
-        """What was on its way has come to an end that is known."""
+        """Note that the cancels on their way have come to an end that is known."""
         self._said = words, False
 
     def note(self, event: Event) -> None:
@@ -162,7 +162,7 @@ class Known:
 
     @property
     def words(self) -> str:
-        """What is known, for people."""
+        """Say for people what is known."""
         if self._said is not None:
             return self._said[0]
         fates = {*self._fates.values()} - {"not sent"}

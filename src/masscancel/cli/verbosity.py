@@ -1,4 +1,4 @@
-"""How much a command says of what it does: ``-v``, ``-vv``, ``--log-level``, on every command."""
+"""Options for how much a command says: ``-v``, ``-vv``, ``--log-level``, on every command."""
 
 import inspect
 import logging

@@ -79,7 +79,7 @@ class LiveAttempt:
 
     @property
     def reached(self) -> bool:
-        """Whether it may have reached the venue."""
+        """Whether the attempt may have reached the venue."""
         return self._sent_at_ms is not None
 
     @property
@@ -89,7 +89,7 @@ class LiveAttempt:
 
     @property
     def sent_at_ms(self) -> int:
-        """When it was stamped, in the venue's time; otherwise now, by this machine's."""
+        """The venue's time of the stamp, in ms; without one, this machine's time now."""
         return self._sent_at_ms or int(time.time() * 1000)
 
     def abandon(self) -> None:
@@ -100,7 +100,7 @@ class LiveAttempt:
             self._abort()
 
     def freeze(self) -> Attempt:
-        """What is known of it now."""
+        """Make the value of what is known of the attempt now."""
         ago = 0.0 if self._sent_at_ms is None else time.monotonic() - self.stamped_at
         return Attempt(
             path=self.path,
@@ -151,7 +151,7 @@ class LiveAttempt:
             on_end(self, result)
 
     def _secrets(self) -> list[str]:
-        """What no error may show."""
+        """List the secrets that no error may show."""
         return [*self._credentials.secrets]
 
 
@@ -372,5 +372,5 @@ class StreamAttempt(LiveAttempt):
 
 
 def _bug(problem: Exception) -> MassCancelError:
-    """What a bug of a venue's code leaves unknown. Its frames hold what was signed."""
+    """Make the error of a bug in a venue's code. The bug's own frames hold what was signed."""
     return OutcomeUnknown(f"the reply could not be understood: {type(problem).__name__}")

@@ -140,7 +140,7 @@ class Executor:
             return error
 
     def limits(self, origin: str) -> Sequence[Limit]:
-        """What may be spent at an origin: as documented, or as the account states."""
+        """The limits of an origin: as documented, or as the account states."""
         limits = self._limits.get(origin)
         if limits is None:
             limits = self._limits[origin] = [
@@ -248,7 +248,7 @@ class _Execution:
             self._wake_at(min(slow_at, self._deadline))
 
     async def result(self) -> Any:
-        """Its value or its final error, once there is one."""
+        """Wait for the value of the call, or its final error."""
         if self._result is None:
             self._waiter = self._loop.create_future()
             await self._waiter
@@ -294,7 +294,7 @@ class _Execution:
             self._wait = self._executor.pool.timers.at(self._loop.time() + wait, after)
 
     def _limiter(self) -> Limiter | None:
-        """Where the call has to wait for a place: a direct cancel nowhere."""
+        """The limiter in which the call waits for a place; a direct cancel waits in none."""
         operation, call = self._operation, self._call
         if operation.limiters is not None:
             cancels, others = operation.limiters
@@ -302,7 +302,7 @@ class _Execution:
         return None if call.cancels else self._executor.places(call.origin)
 
     def _ledger_wait(self) -> float:
-        """How long the origin, or the account's share of a limit, asks to wait; in seconds."""
+        """The wait that the origin, or a limit, asks for, in seconds."""
         call, executor = self._call, self._executor
         api_key = executor.credentials.api_key
         if not call.costs:
@@ -376,7 +376,7 @@ class _Execution:
     # What happens.
 
     def _ended(self, attempt: LiveAttempt, result: Any) -> None:
-        """An attempt has a value or an error."""
+        """Take the value or the error of an attempt."""
         if attempt in self._running:
             self._running.remove(attempt)
         if not self._running:
@@ -443,7 +443,7 @@ class _Execution:
             self._advance()
 
     def _retry_now(self) -> Retry:
-        """What decides on further attempts; as if it had been there from the beginning."""
+        """The retry that decides on further attempts, as if it had been there at first."""
         retry = self._retry
         if retry is None:
             executor, call = self._executor, self._call
@@ -554,7 +554,7 @@ class _Execution:
 
 
 def _sent_in_part(error: NotSent) -> OutcomeUnknown:
-    """What a part that was not sent makes of a call whose other parts were."""
+    """Make the error of a call of which one part was not sent, while others were."""
     kind = UnansweredInTime if isinstance(error, DeadlineExceeded) else OutcomeUnknown
     told = kind(f"a part was not sent: {error.summary}")
     for note in getattr(error, "__notes__", ()):

@@ -27,7 +27,7 @@ class Pending(Protocol):
 
     @property
     def expires_at(self) -> float | None:
-        """When the venue can no longer carry it out (``time.monotonic``), ``None`` if unknown."""
+        """When the attempt expires at the venue (``time.monotonic``); ``None`` if unknown."""
 
     @property
     def expires_at_ms(self) -> int | None:
@@ -75,12 +75,12 @@ class OrderGate:
 
     @property
     def under_way(self) -> int:
-        """How many orders are inside their blocks."""
+        """The number of orders inside their blocks."""
         return self._under_way
 
     @property
     def arrived(self) -> int:
-        """How many blocks have been left since the gate was made, however they ended."""
+        """The number of blocks left since the gate was made, however they ended."""
         return self._arrived
 
     @asynccontextmanager
@@ -159,7 +159,7 @@ class OrderGate:
                 PROCESS.publish(GateOpened(gate=self._name))
 
     def unresolved_for(self) -> float:
-        """How long an attempt to cancel may still be carried out, in seconds.
+        """The time for which an attempt to cancel may still be carried out, in seconds.
 
         Returns:
             0 if none may, infinity if that is not known.

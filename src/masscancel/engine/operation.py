@@ -19,7 +19,7 @@ TOO_LATE: Final = "the time was up before anything could be sent"
 
 
 class Operation:
-    """What one public call is doing.
+    """One public call while it goes on.
 
     Args:
         name: the method, such as ``cancel_all``.
@@ -121,7 +121,7 @@ class Operation:
             attempt.number = len(self._attempts)
 
     def attempts(self) -> tuple[Attempt, ...]:
-        """What has been tried so far, oldest first."""
+        """The attempts so far, oldest first."""
         return tuple(attempt.freeze() for attempt in self._attempts)
 
     def describe(self, error: MassCancelError) -> None:

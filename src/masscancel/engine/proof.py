@@ -24,7 +24,7 @@ __all__ = ["Do", "Proof", "ProofPolicy", "Step"]
 
 
 class ProofPolicy(msgspec.Struct, frozen=True, kw_only=True):
-    """How a confirmation sweeps and lists. All times are in seconds.
+    """The policy by which a confirmation sweeps and lists. All times are in seconds.
 
     Attributes:
         sweep_again: how long orders may stay listed after a sweep before it is repeated; it doubles
@@ -49,7 +49,7 @@ class ProofPolicy(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Do(Enum):
-    """What comes next."""
+    """A kind of step of a proof."""
 
     SWEEP = auto()  # cancel everything in the scope
     LIST = auto()  # list the scope
@@ -58,7 +58,7 @@ class Do(Enum):
 
 
 class Step(msgspec.Struct, frozen=True):
-    """What comes next, and when at the latest.
+    """The next step of a proof, and when it is due at the latest.
 
     Attributes:
         do: what.
@@ -119,7 +119,7 @@ class Proof:
         self.residual: tuple[OpenOrder, ...] = ()
 
     def step(self, now: float) -> Step:
-        """What to do now."""
+        """Decide what to do now."""
         if not self._swept:
             return Step(Do.SWEEP, now)
         if self._flat and not self._sweep_due:
@@ -168,14 +168,14 @@ class Proof:
         self._list_at = now
 
     def swept(self, now: float) -> None:
-        """It was acknowledged."""
+        """Note that the sweep was acknowledged."""
         self._longest_sweep = max(self._longest_sweep, now - self._sweep_began)
         self._sweep_wait = self._policy.list_again[0]
         if not self._sweep_due:
             self._sweep_again_at = max(self._sweep_again_at, now + self._sweep_interval)
 
     def sweep_failed(self, now: float, wait: float = 0.0) -> None:
-        """It was not acknowledged: it is repeated, not before ``wait`` seconds, unless flat."""
+        """Note that the sweep failed: it is repeated after ``wait`` seconds at the earliest."""
         self._sweep_failed = True
         self._sweep_again_at = now + max(wait, self._sweep_wait)
         self._sweep_wait = min(2 * self._sweep_wait, self._policy.list_again[1])
@@ -238,7 +238,7 @@ class Proof:
             self._empty_at, self._flat = None, False
 
     def explained(self, order_id: str, state: OrderState, now: float) -> None:
-        """What has become of an order that is listed no more. If it is open, nothing is proven."""
+        """Note what became of an order that is listed no more. If it is open, nothing is proven."""
         if state == "open":
             self._empty_at, self._flat = None, False
             self._list_at = max(self._list_at, now + self._wait)
@@ -270,7 +270,7 @@ class Proof:
             self._need_sweep()
 
     def _need_sweep(self) -> None:
-        """What is open now was not covered by the last sweep; do not wait, unless it failed.
+        """Plan a sweep at once for orders that the last one did not cover, unless that one failed.
 
         Or unless it is the third in a row: somebody goes on trading, and no storm will stop that.
         """

@@ -241,7 +241,7 @@ class Prover:
 
 
 def _is_final(error: MassCancelError) -> bool:
-    """Whether it ends the proof when the first sweep fails so: going on would not help.
+    """Whether a first sweep that fails with this error ends the proof: going on would not help.
 
     Of what the venue refused at last, an attempt before may have been carried out.
     """

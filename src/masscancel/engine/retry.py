@@ -1,4 +1,4 @@
-"""When to send again: pure decisions, with the clock handed in.
+"""Decisions when to send again: pure, with the clock handed in.
 
 What a failed attempt leads to:
 
@@ -40,7 +40,7 @@ __all__ = ["Retry", "RetryPolicy"]
 
 
 class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
-    """How persistent a client is. All times are in seconds.
+    """The persistence of a client. All times are in seconds.
 
     Attributes:
         base: the first wait is at most this long.

@@ -1,1 +1,1 @@
-"""What cancels when nobody can: on exit, on silence, from another process."""
+"""Protections that cancel when nobody can: on exit, on silence, from another process."""

@@ -40,12 +40,12 @@ class Descendant(msgspec.Struct, frozen=True):
 
     @property
     def key(self) -> tuple[int, int]:
-        """What tells it from every other process."""
+        """The key that tells the process from every other."""
         return self.pid, self.started
 
     @property
     def command(self) -> str:
-        """Its command line for people, ``?`` if that can't be read any more."""
+        """The command line for people, ``?`` if that can't be read any more."""
         with suppress(OSError):
             words = (_PROC / str(self.pid) / "cmdline").read_bytes().rstrip(b"\0").split(b"\0")
             return shlex.join(word.decode(errors="replace") for word in words if word) or "?"

@@ -40,7 +40,7 @@ def beat() -> bool:
 
 
 def identify(status: os.stat_result) -> str:
-    """What tells a pipe from others, as text."""
+    """Make the text that tells a pipe from others."""
     return f"{status.st_dev}:{status.st_ino}"
 
 

@@ -105,7 +105,7 @@ class Child:
         self._adopt()
 
     def _adopt(self) -> None:
-        """It runs: let it have the terminal, and what came for it meanwhile."""
+        """Let the running child have the terminal, and the signals that came for it meanwhile."""
         self._group = self._process.pid
         for number in _JOB_CONTROL:
             signal.signal(number, signal.SIG_IGN)
@@ -116,18 +116,18 @@ class Child:
 
     @property
     def pid(self) -> int:
-        """Its process id."""
+        """The process id of the child."""
         return self._process.pid
 
     @property
     def status(self) -> int | None:
-        """Its exit status, 128 + N if it died of signal N; ``None`` if it lives."""
+        """The exit status of the child, 128 + N if signal N ended it; ``None`` if it lives."""
         code = self._process.returncode
         return code if code is None or code >= 0 else 128 - code
 
     @property
     def death(self) -> str:
-        """How it ended, in words."""
+        """The end of the child, in words."""
         code = self._process.returncode
         if code is None:
             return "could not be ended"
@@ -138,7 +138,7 @@ class Child:
 
     @property
     def left_behind(self) -> Sequence[LeftBehind]:
-        """What it left behind; known when it was ended."""
+        """The processes that the child left behind; known when it was ended."""
         return [*self._left_behind.values()]
 
     async def stay(self, timeout: float) -> bool:
@@ -221,7 +221,7 @@ class Child:
             self._note(each, "left alone" if is_left else "could not be ended")
 
     def _find(self, *, leave: bool = False) -> list[Descendant]:
-        """What descends from this process through the child; of its group only, if told to leave.
+        """List the descendants through the child; of its group only, if told to leave others.
 
         Looks twice before there is nothing: what changes its parent meanwhile may be missed.
         """
@@ -255,7 +255,7 @@ class Child:
         return True
 
     def _is_anybody_left(self) -> bool:
-        """Whether its group has members, dead ones that nobody has reaped included."""
+        """Whether the child's group has members, dead ones that nobody has reaped included."""
         self._look()
         return self._send(0)
 

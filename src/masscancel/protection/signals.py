@@ -181,12 +181,12 @@ def _soon(loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> No
 
 
 def _is_of_a_runner(handler: Any) -> bool:
-    """Whether it is ``asyncio.Runner``'s, which cancels the main task at first."""
+    """Whether the handler is ``asyncio.Runner``'s, which cancels the main task at first."""
     return isinstance(handler, partial) and handler.func.__module__ == "asyncio.runners"
 
 
 def _is_of_a_loop(handler: Any) -> bool:
-    """Whether it stands in for a handler that was given to the event loop."""
+    """Whether the handler stands in for one that was given to the event loop."""
     module = getattr(handler, "__module__", None) or type(handler).__module__
     return module == "asyncio.unix_events" or module.partition(".")[0] == "uvloop"
 

@@ -1,4 +1,4 @@
-"""What a stamp is made of: one clock for each origin, and nonces for each key.
+"""The parts of a stamp: one clock for each origin, and nonces for each key.
 
 A venue's time is counted by this machine's monotonic clock from when it was last measured, so that
 a step of the wall clock changes nothing. The wall clock serves until then.

@@ -20,7 +20,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def forks() -> int:
-    """How many forks lead from the first process to this one. Costs no system call."""
+    """The number of forks from the first process to this one. Costs no system call."""
     return _forks
 
 

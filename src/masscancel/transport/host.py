@@ -58,7 +58,7 @@ class Waiter:
 
     @property
     def waiting(self) -> bool:
-        """Whether it has got nothing yet, and still wants something."""
+        """Whether the waiter has got nothing yet, and still wants a connection."""
         return self._ready is not None
 
     def cancel(self) -> None:
@@ -129,11 +129,11 @@ class Host:
 
     @property
     def size(self) -> int:
-        """How many connections are open, or about to be."""
+        """The number of connections that are open, or about to be."""
         return len(self.open) + len(self._dials)
 
     def idle_for_cancels(self) -> int:
-        """How many connections are idle, and kept for cancels."""
+        """The number of connections that are idle, and kept for cancels."""
         return len(self._idle[True])
 
     def wait(
@@ -239,7 +239,7 @@ class Host:
             self._idle[cancels].append((self._loop.time(), connection))
 
     def _next_waiter(self, *, fresh: bool, anybody: bool = True) -> Waiter | None:
-        """Who is next: a cancel before the others, whom a connection for cancels may not serve."""
+        """Choose the next waiter: a cancel first; a connection for cancels serves no other."""
         for kind in (True, False) if anybody else (True,):
             queue = self._waiting[kind]
             for waiter in [*queue]:

@@ -29,7 +29,7 @@ Owner = tuple[str, str]  # origin and key; the key is "" for a limit of the orig
 
 
 class _Window:
-    """What has been spent of one limit, and is about to be."""
+    """The spending of one limit, past and planned, in a window that slides."""
 
     __slots__ = ("_amount", "_seconds", "_slot", "_spent")
 
@@ -40,7 +40,7 @@ class _Window:
         self._spent: list[list[float]] = []  # [end of the slot, cost], in order
 
     def earliest(self, cost: float, now: float, share: float) -> float:
-        """When so much may be spent, so that no window of the limit's length holds too much."""
+        """The time to spend so much at: no window of the limit's length then holds too much."""
         spent = self._spent
         while spent and spent[0][0] <= now - self._seconds:
             del spent[0]
@@ -85,7 +85,7 @@ class _Counter:
         return max(0.0, self._level - (now - self._at) * self._rate)
 
     def earliest(self, cost: float, now: float, share: float) -> float:
-        """When so much may be spent, so that the counter does not rise above the limit."""
+        """The time to spend so much at: the counter then does not rise above the limit."""
         room = max(self._amount * share - cost, 0.0)
         return now + max(0.0, self._level_at(now) - room) / self._rate
 
@@ -193,7 +193,7 @@ class Ledger:
             self._blocked[owner] = max(until, self._blocked.get(owner, until))
 
     def blocked_for(self, origin: str, api_key: str = "") -> float:
-        """How long bans ask to wait, in seconds; 0 if they do not."""
+        """The wait that bans ask for, in seconds; 0 if there is none."""
         if not self._blocked:
             return 0.0
         with self._lock:
@@ -214,7 +214,7 @@ LEDGER: Final = Ledger()
 
 
 def affordable(limits: Sequence[Limit], costs: Mapping[str, float], share: float) -> float:
-    """How many requests a second spend at most a share of every limit; infinite without limits."""
+    """The requests a second that spend a share of every limit at most; infinite without limits."""
     rates = [
         share * limit.amount / limit.seconds / costs[limit.name]
         for limit in limits

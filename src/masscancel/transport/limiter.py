@@ -1,4 +1,4 @@
-"""Who may send when: places for requests in flight, and turns of a key whose nonces have an order.
+"""Leave to send: places for requests in flight, and turns of a key whose nonces have an order.
 
 Both are asked for with a ticket, which is held at once or calls back when it is. Releasing a ticket
 gives back what it holds, or leaves the queue.
@@ -32,7 +32,7 @@ class Ticket:
 
     @property
     def wanted(self) -> bool:
-        """Whether it has not been released."""
+        """Whether the place is still held or waited for."""
         return self._give_back is not None
 
     def grant(self) -> None:

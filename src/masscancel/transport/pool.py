@@ -388,7 +388,7 @@ class SessionPool:
         return origin in self._warmed or not self._warm
 
     def warmth(self, origin: str) -> int:
-        """How many connections to an origin are kept warm."""
+        """The number of connections to an origin that are kept warm."""
         return self._warmed.get(origin, 0)
 
     def keep_warm(self, probe: Probe, limits: Sequence[Limit] = ()) -> None:

@@ -23,7 +23,7 @@ _MOST_NAMES: Final = 1_024
 
 
 class _Known:
-    """What was found for a name, and until when that is fresh, in the loop's time."""
+    """The addresses of a name, and until when they are fresh, in the loop's time."""
 
     __slots__ = ("addresses", "fresh_until")
 

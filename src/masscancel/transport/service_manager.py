@@ -1,4 +1,4 @@
-"""What a service manager is told: systemd's protocol of ``sd_notify``, datagrams on a unix socket.
+"""Messages to a service manager: systemd's protocol of ``sd_notify``, datagrams on a unix socket.
 
 Source: the manual page ``sd_notify(3)`` of systemd. Nothing here blocks or raises: a service that
 nobody hears does its work all the same.

@@ -14,7 +14,7 @@ def full_jitter(longest: float) -> float:
 
 
 class StreamSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """How websockets are kept. All times are in seconds.
+    """The settings of websockets. All times are in seconds.
 
     Attributes:
         reconnect: the wait before a new connection is between nothing and the first of these, and

@@ -14,7 +14,7 @@ _CLUTTER: Final = 1024
 
 
 class Chores:
-    """What can wait, done a little at a time: closing a thousand sockets takes a tenth of a second.
+    """Work that can wait, done a little at a time: closing a thousand sockets takes 0.1 s.
 
     Args:
         loop: where.
@@ -103,7 +103,7 @@ class Timers:
         self._cancelled = 0
 
     def __len__(self) -> int:
-        """How many are kept, those included that were cancelled."""
+        """The number of timers kept, cancelled ones included."""
         return len(self._heap)
 
     def at(self, when: float, callback: Callable[[], object]) -> Timer:

@@ -81,7 +81,7 @@ class WebSocket(asyncio.Protocol):
 
     @property
     def is_open(self) -> bool:
-        """Whether it can be written to."""
+        """Whether the websocket can be written to."""
         return self._open and self._goodbye is None
 
     def send(self, text: str) -> None:

@@ -1,4 +1,4 @@
-"""What a venue is: pure code that turns an intent into calls, and replies into values.
+"""The base of all venues: pure code that turns an intent into calls, and replies into values.
 
 A venue does no I/O, has no clock and never retries. Subclass :class:`Venue`; ``template`` beside
 this module is a whole one to copy.
@@ -20,7 +20,7 @@ __all__ = ["Abilities", "Symbols", "Venue"]
 
 
 class Symbols(msgspec.Struct, frozen=True):
-    """How a category spells its symbols.
+    """The spelling of a category's symbols.
 
     Attributes:
         pattern: what matches a whole symbol; nothing else gets near a URL.
@@ -32,7 +32,7 @@ class Symbols(msgspec.Struct, frozen=True):
 
 
 class Abilities(msgspec.Struct, frozen=True, kw_only=True):
-    """What a venue can and can't do in one account category.
+    """The abilities of a venue in one account category.
 
     Attributes:
         symbols: how the category spells its symbols.
@@ -136,7 +136,7 @@ class Venue(msgspec.Struct, frozen=True, kw_only=True):
             )
 
     def ability(self, account_category: object) -> Abilities:
-        """What the venue can do in a category.
+        """Look up the abilities of the venue in a category.
 
         Raises:
             ScopeError: the venue has no such category; the message names those there are.
@@ -160,7 +160,7 @@ class Venue(msgspec.Struct, frozen=True, kw_only=True):
         raise NotImplementedError
 
     def probe(self, origin: str) -> Probe:
-        """How to read the clock of one of its origins."""
+        """Make the probe that reads the clock of an origin."""
         raise NotImplementedError
 
     def limits(self, origin: str) -> Sequence[Limit]:
@@ -169,7 +169,7 @@ class Venue(msgspec.Struct, frozen=True, kw_only=True):
         return ()
 
     def spent(self, origin: str, reply: Reply) -> Mapping[str, float]:
-        """What has been spent of the limits, by their names, as far as a reply's headers say so."""
+        """Read what has been spent of the limits, by their names, from a reply's headers."""
         del origin, reply
         return {}
 
@@ -213,7 +213,7 @@ class Venue(msgspec.Struct, frozen=True, kw_only=True):
         yield
 
     def stream(self, account_category: str) -> StreamDialect | None:
-        """How the category's order updates are followed; ``None`` if they can't be.
+        """The dialect of the category's order updates; ``None`` if they can't be followed.
 
         Raises:
             ScopeError: the venue has no such category.

@@ -29,7 +29,7 @@ _KINDS: Final[Mapping[str, type[errors.VenueError]]] = {
 
 
 class Template(Venue, frozen=True, kw_only=True):
-    """Where the exchange is."""
+    """The exchange, with its settings."""
 
     name: ClassVar[str] = "template"
     title: ClassVar[str] = "Template"

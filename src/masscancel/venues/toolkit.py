@@ -1,4 +1,4 @@
-"""What venues share: origins, envelopes and error tables, rows, numbers, times, batches.
+"""Tools that venues share: origins, envelopes and error tables, rows, numbers, times, batches.
 
 Every venue's reply is read in the same way: :func:`open_envelope` decodes it, and raises the
 refusal that it holds; the venue's own code goes before the HTTP status, and what is not the venue's
@@ -118,7 +118,7 @@ def check_origin(value: object, *, name: str, scheme: str) -> str:
 
 
 def _is_host(host: str) -> bool:
-    """Whether it is a name or an address, and not something that only looks like an address."""
+    """Whether a host is a name or an address, and does not only look like an address."""
     if host.startswith("[") or re.fullmatch(r"[\d.]+", host):
         return _address(host) is not None
     return True
@@ -378,7 +378,7 @@ class RowDecoder(Generic[R, K]):
 
 
 def _cut_before(beginning: bytes, *, named: bool) -> re.Pattern[bytes]:
-    """What ends where a row may begin: in an array, one with the first row's first name.
+    """Make the pattern of where a row may begin: in an array, at the first row's first name.
 
     A string holds no quotes but escaped ones, so that a cut in one is rare.
     """
@@ -495,7 +495,7 @@ def milliseconds(text: str | None) -> int:
 
 
 def retry_after(reply: Reply, now_ms: int) -> float | None:
-    """How long the reply asks to wait, in seconds: RFC 9110 section 10.2.3, both forms."""
+    """The wait that a reply asks for, in seconds: RFC 9110 section 10.2.3, both forms."""
     value = reply.headers.get("Retry-After", "").strip()
     if value.isascii() and value.isdigit():
         return float(value[:9])
@@ -518,7 +518,7 @@ def http_date(value: str) -> int | None:
 
 
 class Refusal(msgspec.Struct, frozen=True, kw_only=True):
-    """What a reply says of why not.
+    """The refusal that a reply holds.
 
     Attributes:
         kind: what the venue's code means, from its table; ``None`` if the code is not documented.
@@ -625,7 +625,7 @@ def _kind_of(status: int, *, has_code: bool) -> type[VenueError]:
 
 
 def kind_by_prefix(text: str, kinds: Mapping[str, type[VenueError]]) -> type[VenueError] | None:
-    """What an error's text means, by the longest known beginning."""
+    """Look up an error's class by the longest known beginning of its text."""
     name = max((name for name in kinds if text.startswith(name)), key=len, default=None)
     return None if name is None else kinds[name]
 

@@ -104,7 +104,7 @@ class AscendEXStream(msgspec.Struct, frozen=True, kw_only=True):
         return _PING
 
     def parse(self, message: bytes) -> Sequence[StreamEvent]:
-        """What a message means.
+        """Translate a message into events.
 
         Raises:
             ProtocolError: it can't be understood.

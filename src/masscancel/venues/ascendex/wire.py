@@ -110,14 +110,14 @@ _SYSTEM: Final = frozenset({50, 51})
 
 
 def error_kind(code: int | None) -> type[VenueError] | None:
-    """What a code means; ``None`` if it is not documented."""
+    """Look up the error of a code; ``None`` if it is not documented."""
     if code is not None and code // 10_000 in _SYSTEM:
         return VenueUnavailable
     return _CODES.get(code) if code is not None else None
 
 
 class Info(msgspec.Struct, rename="camel"):
-    """What an acknowledgement says of the request, or why there is none."""
+    """The part of an acknowledgement that tells of the request, or why there is none."""
 
     id: str | None = None
     symbol: str | None = None
@@ -129,7 +129,7 @@ class Info(msgspec.Struct, rename="camel"):
 
 
 class _Said(msgspec.Struct, rename="camel"):
-    """Whose reply it is, and to what."""
+    """The account and the action that a reply names."""
 
     ac: str | None = None
     account_id: str | None = None
@@ -265,7 +265,7 @@ def decode_ack(reply: Reply, stamp: Stamp, *, scope: Scope, request_id: str | No
 
 
 def _agreed(name: str, outer: T | None, inner: T | None) -> T | None:
-    """What the two parts of a reply say under a name, if they agree.
+    """Read what the two parts of a reply say under a name, if they agree.
 
     Raises:
         ProtocolError: they contradict each other.
@@ -364,7 +364,7 @@ def _listing(reply: Reply, now_ms: int, account_category: str) -> _Envelope:
 def decode_order_states(
     reply: Reply, stamp: Stamp, *, account_category: str
 ) -> dict[str, OrderState]:
-    """What has become of orders, by id: one order's status, or a list of them.
+    """Read what has become of orders, by id: one order's status, or a list of them.
 
     Raises:
         VenueError: the venue refused.

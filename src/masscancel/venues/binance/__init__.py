@@ -71,7 +71,7 @@ _SYMBOLS: Final = Symbols(re.compile(r"[A-Z0-9_\u0080-\U0010ffff]{1,50}"), "BTCU
 
 
 class _Book(msgspec.Struct, frozen=True):
-    """What is listed by one request and, of a symbol, cancelled by one.
+    """A book: listed by one request and, of a symbol, cancelled by one.
 
     Attributes:
         names: which of the category's books it is.
@@ -89,7 +89,7 @@ class _Book(msgspec.Struct, frozen=True):
 
 
 class _Side(msgspec.Struct, frozen=True, kw_only=True):
-    """What an account category is made of.
+    """The parts of an account category.
 
     Attributes:
         url: the setting that says where it is.
@@ -112,7 +112,7 @@ class _Side(msgspec.Struct, frozen=True, kw_only=True):
     limits: tuple[Limit, ...]
 
     def costs(self, weight: int) -> Mapping[str, float]:
-        """What a request of a weight spends of the limits."""
+        """The costs of a request of some weight, by the limits' names."""
         return {limit.name: weight if limit.name == "weight" else 1 for limit in self.limits}
 
 
@@ -176,7 +176,7 @@ _SWITCH: Final = 10
 
 
 class _Part(msgspec.Struct, frozen=True):
-    """What one part of a cancel has come to.
+    """The end of one part of a cancel.
 
     Attributes:
         results: of its listing, if it had one, and of its cancels.
@@ -375,7 +375,7 @@ class Binance(Venue, frozen=True, kw_only=True):
         return _Part(list(answers), left)
 
     def _ack(self, scope: Scope, parts: Sequence[_Part]) -> Ack:
-        """What the parts say together.
+        """Join the parts of a cancel into one Ack.
 
         Raises:
             MassCancelError: the first that failed, with notes that name all that is left.
@@ -400,7 +400,7 @@ class Binance(Venue, frozen=True, kw_only=True):
     def _state(
         self, account_category: str, order: OpenOrder | OrderUpdate
     ) -> Call[OrderState | None]:
-        """What has become of one order; ids of conditional ones are their own, in all symbols."""
+        """Ask what has become of one order; ids of conditional ones are unique in all symbols."""
         side = _SIDES[account_category]
         algo_id = order.order_id.removeprefix(ALGO)
         if algo_id != order.order_id:
@@ -462,7 +462,7 @@ class Binance(Venue, frozen=True, kw_only=True):
         return origin
 
     def _sides(self, origin: str) -> list[_Side]:
-        """What is spoken to at an origin."""
+        """Choose the sides that an origin serves."""
         return [side for side in _SIDES.values() if self._origin(side) == origin]
 
 
@@ -499,7 +499,7 @@ def _unlisted(book: _Book, error: MassCancelError) -> _Part:
 
 
 def _books(scope: Scope) -> list[_Book]:
-    """What a scope is about."""
+    """Choose the books that a scope is about."""
     books = _SIDES[scope.account_category].books
     if scope.books is None:
         return list(books)

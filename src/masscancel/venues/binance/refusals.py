@@ -1,4 +1,4 @@
-"""What Binance's refusals mean.
+"""The meanings of Binance's refusals.
 
 Sources: ``errors.md`` and "HTTP Return Codes" of ``rest-api.md`` for spot; "Error Code" and "HTTP
 Return Codes" of "General Info" for futures. Codes that are not here are a plain ``VenueError``.
@@ -138,7 +138,7 @@ def _refusal(
 
 
 def _kind(status: int, code: int, text: str, account_category: str) -> type[VenueError] | None:
-    """What a refusal is; ``None`` leaves it to the HTTP status."""
+    """Choose the error of a refusal; ``None`` leaves that to the HTTP status."""
     if status in (418, 429):
         return RateLimited
     if status >= 500:  # noqa: PLR2004  # "the execution status is UNKNOWN", whatever the code
@@ -162,7 +162,7 @@ def _has_failed(status: int, code: int, text: str, account_category: str) -> boo
 
 
 def _banned_for(text: str, now_ms: int) -> float | None:
-    """How long the ban lasts whose end the text gives, in seconds."""
+    """Read how long a ban lasts, in seconds, from a text that gives its end."""
     banned = _BANNED.search(text)
     return max(0.0, (int(banned[1]) - now_ms) / 1000) if banned else None
 

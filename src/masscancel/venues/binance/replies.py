@@ -1,4 +1,4 @@
-"""What Binance's replies look like, and what they mean.
+"""The shapes of Binance's replies, and their meanings.
 
 Each ``decode_...`` raises :class:`~masscancel.VenueError` where the venue refused, and
 :class:`~masscancel.ProtocolError` where the reply is no answer to what was asked.
@@ -56,7 +56,7 @@ class Listing(msgspec.Struct, frozen=True):
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What one cancel was answered.
+    """The answer to one cancel.
 
     Attributes:
         status: the venue's word for it.
@@ -70,13 +70,13 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 class _Listed(msgspec.Struct, gc=False):
-    """What a cancel needs of an open order."""
+    """The part of an open order that a cancel needs."""
 
     symbol: _Symbol
 
 
 class _Named(msgspec.Struct, rename="camel"):
-    """What a row is called that can't be read whole."""
+    """The name of a row that can't be read whole."""
 
     symbol: Any = None
     order_id: Any = None
@@ -113,14 +113,14 @@ class _AlgoRow(msgspec.Struct, rename="camel", gc=False):
 
 
 class _State(msgspec.Struct, rename="camel"):
-    """What has become of an order of the ordinary book."""
+    """The state of an order of the ordinary book."""
 
     order_id: int
     status: str
 
 
 class _AlgoState(msgspec.Struct, rename="camel"):
-    """What has become of a conditional order."""
+    """The state of a conditional order."""
 
     algo_id: int
     algo_status: str
@@ -290,7 +290,7 @@ def _rows(
 def decode_state(
     reply: Reply, stamp: Stamp, *, account_category: str, order_id: str
 ) -> OrderState | None:
-    """What has become of an order of the ordinary book; ``None`` if the venue knows it no more."""
+    """Read the state of an order of the ordinary book; ``None`` if the venue knows it no more."""
     state: _State | None = _known(_STATE, reply, stamp, account_category)
     if state is None:
         return None
@@ -301,7 +301,7 @@ def decode_state(
 def decode_algo_state(
     reply: Reply, stamp: Stamp, *, account_category: str, order_id: str
 ) -> OrderState | None:
-    """What has become of a conditional order; ``None`` if that is not known, or not any more."""
+    """Read the state of a conditional order; ``None`` if that is not known, or not any more."""
     state: _AlgoState | None = _known(_ALGO_STATE, reply, stamp, account_category)
     if state is None:
         return None
@@ -381,7 +381,7 @@ def decode_done(
 def decode_countdown(
     reply: Reply, stamp: Stamp, *, account_category: str, symbol: str, timeout_ms: int
 ) -> int | None:
-    """When the switch will fire at the earliest, ms since the epoch; ``None`` if disarmed."""
+    """Read when the switch fires at the earliest, ms since the epoch; ``None`` if disarmed."""
     armed: _Countdown = _value(_COUNTDOWN, reply, stamp.time_ms, account_category)
     if (armed.symbol, armed.countdown_time) != (symbol, timeout_ms):
         raise ProtocolError(

@@ -361,7 +361,7 @@ def _answer(decoder: "msgspec.json.Decoder[E]", reply: Reply, now_ms: int) -> E:
 
 
 def _refused(envelope: _Envelope) -> Refusal | None:
-    """What an envelope refuses: ``error``, or the first of ``errors``, which has two shapes."""
+    """Read the refusal of an envelope: ``error``, or the first of ``errors``, of two shapes."""
     if envelope.result == "success":
         return None
     fault: str | _Fault = envelope.error or next(iter(envelope.errors), "")
@@ -373,7 +373,7 @@ def _refused(envelope: _Envelope) -> Refusal | None:
 
 
 def read_ack(reply: Reply, now_ms: int, *, symbol: str | None) -> Slices[Ack]:
-    """What became of a cancel-all.
+    """Read what became of a cancel-all.
 
     Raises:
         VenueError: the venue refused.
@@ -435,7 +435,7 @@ def decode_contracts(reply: Reply, now_ms: int) -> Slices[frozenset[str]]:
 
 
 def decode_states(reply: Reply, stamp: Stamp) -> Mapping[str, OrderState]:
-    """What has become of orders, by id.
+    """Read what has become of orders, by id.
 
     Raises:
         VenueError: the venue refused.
@@ -446,7 +446,7 @@ def decode_states(reply: Reply, stamp: Stamp) -> Mapping[str, OrderState]:
 
 
 def decode_switch(reply: Reply, stamp: Stamp, *, timeout_ms: int) -> int | None:
-    """When the switch fires, ms since the epoch.
+    """Read when the switch fires, ms since the epoch.
 
     Raises:
         VenueError: the venue refused.

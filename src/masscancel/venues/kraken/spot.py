@@ -257,7 +257,7 @@ class Spot(msgspec.Struct, frozen=True):
 
 
 def _altname(symbol: str) -> str | None:
-    """What orders of ``XBT/USD`` are listed by, where it can be told without Kraken's list.
+    """Guess the name that orders of ``XBT/USD`` are listed by, where it is sure without a look-up.
 
     The name without the slash is that pair's, and no other's: a pair that has the same would have
     to be quoted in something else that ends with ``USD``, and its base would be what is left of an

@@ -1,4 +1,4 @@
-"""What Kraken's spot side answers: its replies as values, its errors as ours."""
+"""The answers of Kraken's spot side: its replies as values, its errors as ours."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -115,7 +115,7 @@ class _KeyDescr(msgspec.Struct):
 
 
 class _Key(msgspec.Struct):
-    """What a cancel needs of an open order, beside its id."""
+    """The part of an open order that a cancel needs, beside its id."""
 
     descr: _KeyDescr
 
@@ -249,7 +249,7 @@ def _faults(envelope: _Envelope) -> list[str]:
 
 
 def _refused(now_ms: int, tolerated: tuple[str, ...], envelope: _Envelope) -> Refusal | None:
-    """What a list of errors says: the first, unless another leaves the outcome open."""
+    """Make the refusal of a list of errors: the first, unless another leaves the outcome open."""
     faults = _faults(envelope)
     if all(text.startswith(tolerated) for text in faults):
         return None
@@ -271,7 +271,7 @@ def _result(decoder: "msgspec.json.Decoder[Any]", envelope: _Envelope, reply: Re
 
 
 def decode_cancelled(reply: Reply, stamp: Stamp, *, tolerated: tuple[str, ...] = ()) -> Cancelled:
-    """How many orders a cancel says it cancelled.
+    """Read how many orders a cancel says it cancelled.
 
     Raises:
         VenueError: the venue refused.
@@ -347,7 +347,7 @@ def index(pairs: Iterable[Pair]) -> dict[str, frozenset[str]]:
 
 
 def decode_states(reply: Reply, stamp: Stamp) -> Mapping[str, OrderState]:
-    """What has become of orders, by id.
+    """Read what has become of orders, by id.
 
     Raises:
         VenueError: the venue refused.
@@ -361,7 +361,7 @@ def decode_states(reply: Reply, stamp: Stamp) -> Mapping[str, OrderState]:
 
 
 def decode_switch(reply: Reply, stamp: Stamp, *, timeout_ms: int) -> int | None:
-    """When the switch fires, ms since the epoch.
+    """Read when the switch fires, ms since the epoch.
 
     Raises:
         VenueError: the venue refused.

@@ -1,4 +1,4 @@
-"""What spot and futures share: the signature's key, the dead man's switch, what entry found out."""
+"""Parts that spot and futures share: the signature's key, the dead man's switch, found names."""
 
 from base64 import b64decode
 from binascii import b2a_base64
@@ -19,7 +19,7 @@ BATCH: Final = 50
 
 
 class Found(msgspec.Struct, frozen=True, eq=False):
-    """What was found out on entry. Two venues are the same venue whatever they have found.
+    """The names found on entry. Two venues are the same venue whatever they have found.
 
     These lists only save look-ups: what is listed since is in neither of them.
 
@@ -66,7 +66,7 @@ def mac(api_secret: str, message: bytes) -> str:
 
 
 def fires_at(timeout_ms: int, trigger: str, current: str) -> int | None:
-    """When a dead man's switch fires, ms since the epoch; ``None`` if it is off.
+    """Read when a dead man's switch fires, ms since the epoch; ``None`` if it is off.
 
     Args:
         timeout_ms: what was asked for; 0 is off.
