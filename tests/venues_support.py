@@ -1,6 +1,7 @@
 """Every venue in every account category, described as data, for the tests of every venue."""
 
 import re
+from abc import ABC, abstractmethod
 from base64 import b64encode
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -337,11 +338,10 @@ def _rows(body: bytes) -> list[OpenOrder]:
     return msgspec.json.decode(body, type=list[OpenOrder])
 
 
-class TrialDialect:
-    """The same venue, from the other side."""
+class ThreeRequests(ABC):
+    """The other side of a venue of three requests; the key stands in a header."""
 
-    name: Final = "trial"
-    categories: Final[Mapping[str, str]] = {"main": "t-"}
+    key_header: ClassVar[str]
 
     def routes(self) -> list[Route]:
         """Understand three requests."""
@@ -357,7 +357,7 @@ class TrialDialect:
 
     def api_key(self, request: SimRequest) -> str:
         """Tell the key."""
-        return request.headers.get("key", "")
+        return request.headers.get(self.key_header, "")
 
     def unknown(self, _request: SimRequest) -> SimReply:
         """Answer 404."""
@@ -367,7 +367,24 @@ class TrialDialect:
         """Count."""
         return f"t{serial}"
 
-    def _time(self, _: Engine, request: SimRequest) -> SimReply:
+    @abstractmethod
+    def _time(self, engine: Engine, request: SimRequest) -> SimReply: ...
+
+    @abstractmethod
+    def _cancel(self, engine: Engine, request: SimRequest) -> SimReply: ...
+
+    @abstractmethod
+    def _list(self, engine: Engine, request: SimRequest) -> SimReply: ...
+
+
+class TrialDialect(ThreeRequests):
+    """The same venue, from the other side."""
+
+    name: Final = "trial"
+    categories: Final[Mapping[str, str]] = {"main": "t-"}
+    key_header = "key"
+
+    def _time(self, engine: Engine, request: SimRequest) -> SimReply:
         return SimReply(200, str(request.moment.venue_ms).encode())
 
     def _cancel(self, engine: Engine, request: SimRequest) -> SimReply:

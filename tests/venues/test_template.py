@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator, Mapping
 from decimal import Decimal
 from hmac import digest
 from pathlib import Path
-from random import Random
 from typing import Any, Final
 
 import pytest
@@ -32,12 +31,13 @@ from masscancel import (
 )
 from masscancel.calls import Call, Reply, Scope, Stamp
 from masscancel.errors import InvalidRequest, StampRefused
-from masscancel.sim import Account, Answer, Engine, Route, SimulatedExchange, StreamRoute
+from masscancel.sim import Account, Answer, Engine, SimulatedExchange
 from masscancel.sim import Reply as SimReply
 from masscancel.sim import Request as SimRequest
 from masscancel.sim.dialect import json_reply
 from masscancel.venues import template
 from masscancel.venues.template import Template
+from venues_support import ThreeRequests
 
 VENUE = Template(rest_url="https://venue.test")
 SPOT, ONE = Scope("spot"), Scope("spot", "BTC-USD")
@@ -47,37 +47,14 @@ ROW = {"id": "1", "symbol": "BTC-USD", "side": "sell", "price": "7.5", "quantity
 }
 
 
-class TemplateDialect:
+class TemplateDialect(ThreeRequests):
     """The venue from the other side: three requests, two of them signed."""
 
     name: Final = "template"
     categories: Final[Mapping[str, str]] = {"spot": "t-"}
+    key_header = "x-key"
 
-    def routes(self) -> list[Route]:
-        """Understand three requests."""
-        return [
-            Route("GET", "/time", "clock", self._time),
-            Route("DELETE", "/orders", "cancel-all", self._cancel),
-            Route("GET", "/orders", "open-orders", self._list),
-        ]
-
-    def stream_routes(self) -> list[StreamRoute]:
-        """Offer no websocket."""
-        return []
-
-    def api_key(self, request: SimRequest) -> str:
-        """Tell the key."""
-        return request.headers.get("x-key", "")
-
-    def unknown(self, _request: SimRequest) -> SimReply:
-        """Answer 404."""
-        return SimReply(404)
-
-    def order_id(self, _rng: Random, serial: int) -> str:
-        """Count."""
-        return f"t{serial}"
-
-    def _time(self, _: Engine, request: SimRequest) -> SimReply:
+    def _time(self, engine: Engine, request: SimRequest) -> SimReply:
         return json_reply({"ok": True, "result": request.moment.venue_ms})
 
     def _cancel(self, engine: Engine, request: SimRequest) -> SimReply:
