@@ -1,7 +1,6 @@
 """The client: a venue, credentials and a session pool, joined."""
 
 import asyncio
-import math
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from functools import partial
 from random import getrandbits
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar, get_args
 
 from msgspec.structs import replace
 
+from masscancel.arguments import check_kind, check_settle, check_timeout, scope_of
 from masscancel.calls import Flow, Scope
 from masscancel.credentials import Credentials
 from masscancel.engine.executor import Executor
@@ -92,11 +92,11 @@ class Client(Generic[V]):
         rates: Mapping[str, float] | None = None,
         entry_timeout: float = 10.0,
     ) -> None:
-        _check_kind("credentials", credentials, Credentials, "Credentials(key, secret)")
-        _check_kind("venue", venue, Venue, "a venue of masscancel.venues, such as Binance()")
-        _check_kind("pool", pool, SessionPool | None, "an entered SessionPool")
-        _check_kind("retry", retry, RetryPolicy | None, "a RetryPolicy")
-        _check_kind("proof", proof, ProofPolicy | None, "a ProofPolicy")
+        check_kind("credentials", credentials, Credentials, "Credentials(key, secret)")
+        check_kind("venue", venue, Venue, "a venue of masscancel.venues, such as Binance()")
+        check_kind("pool", pool, SessionPool | None, "an entered SessionPool")
+        check_kind("retry", retry, RetryPolicy | None, "a RetryPolicy")
+        check_kind("proof", proof, ProofPolicy | None, "a ProofPolicy")
         if isinstance(categories, str) or isinstance(watch, str):
             raise ConfigurationError('categories and watch are several: write ("cash",)')
         self._credentials = credentials
@@ -564,51 +564,3 @@ class Client(Generic[V]):
                 "asyncio.run_coroutine_threadsafe"
             )
         return self._pool.loop
-
-
-def scope_of(
-    account_category: str, symbol: str | None, books: Iterable[str] | None = None
-) -> Scope:
-    """The scope that a caller names.
-
-    Raises:
-        ConfigurationError: the books are a string, which has several letters and is no book.
-    """
-    if isinstance(books, str):
-        raise ConfigurationError(f'books are several: write ("{books}",)')
-    return Scope(account_category, symbol, None if books is None else tuple(books))
-
-
-def _check_kind(name: str, value: object, kind: Any, expected: str) -> None:
-    if not isinstance(value, kind):
-        shown = f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
-        raise ConfigurationError(f"{name} can't be {shown}: give {expected}")
-
-
-def check_timeout(timeout: object) -> float:
-    """Check a time limit, in seconds.
-
-    Raises:
-        ConfigurationError: it is not a positive, finite number.
-    """
-    if isinstance(timeout, bool) or not isinstance(timeout, int | float):
-        raise ConfigurationError(f"timeout must be a number of seconds, not {timeout!r}")
-    if not (math.isfinite(timeout) and timeout > 0):
-        raise ConfigurationError(f"timeout must be positive and finite, not {timeout!r}")
-    return float(timeout)
-
-
-def check_settle(settle: object, timeout: float) -> None:
-    """Check the time between two listings, in seconds; ``None`` is the venue's own.
-
-    Raises:
-        ConfigurationError: it is not a number, negative, or leaves no time for the proof.
-    """
-    if settle is None:
-        return
-    if isinstance(settle, bool) or not isinstance(settle, int | float) or not settle >= 0:
-        raise ConfigurationError(f"settle must be a number of seconds, not {settle!r}")
-    if settle >= timeout:
-        raise ConfigurationError(
-            f"with settle={settle} nothing can be proven within timeout={timeout}"
-        )

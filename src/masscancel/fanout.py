@@ -13,8 +13,8 @@ from typing import Any, Protocol, Self, runtime_checkable
 
 import msgspec
 
+from masscancel.arguments import check_settle, check_timeout
 from masscancel.calls import Scope
-from masscancel.client import check_settle, check_timeout
 from masscancel.engine.gate import OrderGate
 from masscancel.engine.operation import TOO_LATE
 from masscancel.errors import (

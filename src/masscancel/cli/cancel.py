@@ -25,6 +25,7 @@ from masscancel import (
     Target,
     cancel_many,
 )
+from masscancel.arguments import check_settle, check_timeout
 from masscancel.calls import Scope
 from masscancel.cli.failures import error_fields, failure, gravest
 from masscancel.cli.options import (
@@ -56,7 +57,6 @@ from masscancel.cli.render import (
 )
 from masscancel.cli.scopes import Scopes
 from masscancel.cli.status import Known, Status, status_of, worst_of
-from masscancel.client import check_settle, check_timeout
 from masscancel.models import Via
 from masscancel.transport.limiter import Limiter, Ticket
 

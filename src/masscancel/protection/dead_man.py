@@ -18,7 +18,7 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Final, Literal, Self
 
-from masscancel.client import check_timeout
+from masscancel.arguments import check_timeout
 from masscancel.engine.gate import OrderGate
 from masscancel.errors import ConfigurationError, MassCancelError
 from masscancel.events import SwitchFired

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import Any, Final, Self
 
-from masscancel.client import check_timeout
+from masscancel.arguments import check_timeout
 from masscancel.engine.gate import OrderGate
 from masscancel.errors import ConfigurationError, DeadlineExceeded
 from masscancel.fanout import (

@@ -1,0 +1,317 @@
+"""Replies as JSON, and listings row by row.
+
+A reply in which a name has two values is refused. Of a row, only what a cancel needs is strict; a
+large listing is decoded in slices; one that a cache has answered proves nothing.
+"""
+
+import json
+import re
+from collections.abc import Callable
+from typing import Any, Final, Generic, TypeVar
+
+import msgspec
+
+from masscancel.calls import Reply, Slices
+from masscancel.errors import ProtocolError
+
+T = TypeVar("T")
+R = TypeVar("R")
+K = TypeVar("K")
+
+OK: Final = 200
+
+# JSON.
+
+_CONTENT_TYPES: Final = frozenset({"application/json", "text/html", "text/plain"})
+
+
+def _one_value_each(pairs: list[tuple[str, object]]) -> None:
+    """Refuse an object in which a name stands twice."""
+    if len(dict(pairs)) != len(pairs):
+        raise ValueError("a name stands twice in one object")
+
+
+_ONE_VALUE_EACH: Final = json.JSONDecoder(
+    object_pairs_hook=_one_value_each, parse_int=str, parse_float=str
+)
+
+
+#: A name in a text without escapes; perhaps more than that, never less.
+_NAME: Final = re.compile(rb'"([^"]*)"\s*:')
+
+
+def check_names(text: bytes) -> None:
+    """Check that in no object of a JSON text a name stands twice.
+
+    Of two values msgspec would take the last, others the first: RFC 8259 section 4. Where all names
+    of the text differ, which is quick to see, no object can have one twice.
+
+    Raises:
+        ValueError: one does.
+    """
+    names = _NAME.findall(text)
+    if b"\\" in text or len(set(names)) != len(names):
+        _ONE_VALUE_EACH.raw_decode(text.decode().lstrip())
+
+
+def decode_json(
+    decoder: "msgspec.json.Decoder[T]", reply: Reply, part: msgspec.Raw | bytes | None = None
+) -> T:
+    """Decode a reply's body; or a part of it, or all of it once more, after it has been decoded.
+
+    Raises:
+        ProtocolError: the reply is not the JSON that was expected, or a name in it has two values.
+    """
+    try:
+        text = reply.body if part is None else part
+        value = decoder.decode(text)
+        if len(reply.body) > SLICE:
+            _check_payload_name(decoder.type, bytes(text))
+        elif part is None:
+            check_names(reply.body)
+    except (ValueError, RecursionError) as error:  # msgspec's, too, are ValueErrors
+        why = describe_json_error(error)
+    else:
+        return value
+    kind = reply.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    raise ProtocolError(
+        f"the reply can't be understood: HTTP {reply.status}, {len(reply.body)} bytes of "
+        f"{kind if kind in _CONTENT_TYPES else 'another content type'}; {why}"
+    )
+
+
+def _check_payload_name(kind: Any, text: bytes) -> None:
+    """Check the names in a large text as far as they decide which rows count.
+
+    To look at all of them would stop the event loop for longer than a cancel may wait.
+    """
+    is_struct = isinstance(kind, type) and issubclass(kind, msgspec.Struct)
+    for field in msgspec.structs.fields(kind) if is_struct else ():
+        if field.type is msgspec.Raw:
+            name = b'"' + field.encode_name.encode() + b'"'
+            # Counting takes a tenth of the time of searching.
+            if text.count(name) > 1 and len(re.findall(re.escape(name) + rb"\s*:", text)) > 1:
+                check_names(text)
+
+
+def describe_json_error(error: Exception) -> str:
+    """Why JSON could not be decoded. Of what the peer said, nothing is repeated."""
+    if isinstance(error, msgspec.ValidationError):
+        return re.sub("'.*'", "", str(error), flags=re.DOTALL)
+    if isinstance(error, ProtocolError):
+        return error.message.rpartition(": ")[2]
+    return str(error) if type(error) is ValueError else "it is not JSON"
+
+
+# Rows.
+
+#: How much of a listing is decoded in a piece, in bytes: a millisecond's work.
+SLICE: Final = 128 * 1024
+#: So many cuts are tried before a piece is made larger.
+_CUTS: Final = 8
+#: Half a surrogate pair, which JSON's grammar allows and no text holds; what else is escaped, a
+#: pair among it, is the group.
+_HALF_A_PAIR: Final = re.compile(
+    rb"\\(?:(u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|[^u]|u(?![dD][89a-fA-F]))"
+    rb"|u[dD][89a-fA-F][0-9a-fA-F]{2})"
+)
+
+
+class Rows(msgspec.Struct, Generic[R, K]):
+    """The rows of a listing.
+
+    Attributes:
+        whole: those that could be read.
+        keys: what a cancel needs of the others.
+        problem: what is wrong with the first of the others, for people; ``""`` if there are none.
+            The listing is no proof then.
+    """
+
+    whole: list[R]
+    keys: list[K]
+    problem: str = ""
+
+
+class RowDecoder(Generic[R, K]):
+    """Decodes rows piece by piece. Only what a cancel needs of a row is needed of it.
+
+    Args:
+        row: the type of a row as it is documented.
+        key: the type of what a cancel needs of it.
+        named: whether the rows are the values of an object, by their ids, in place of an array's.
+        convert: from a row to the value that is to be listed, made piece by piece, too. A row of
+            which it raises a ``ProtocolError`` can't be read whole.
+    """
+
+    def __init__(
+        self,
+        row: type[R],
+        key: type[K],
+        *,
+        named: bool = False,
+        convert: Callable[[Any], Any] | None = None,
+    ) -> None:
+        self._convert = convert or (lambda row: row)
+        self._brackets = (b"{", b"}") if named else (b"[", b"]")
+        self._named = named
+        self._rows: msgspec.json.Decoder[Any] = msgspec.json.Decoder(
+            dict[str, row] if named else list[row]  # type: ignore[valid-type]
+        )
+        self._raw: msgspec.json.Decoder[Any] = msgspec.json.Decoder(
+            dict[str, msgspec.Raw] if named else list[msgspec.Raw]
+        )
+        self._row = msgspec.json.Decoder(row)
+        self._key = msgspec.json.Decoder(key)
+
+    def decode(
+        self, reply: Reply, part: msgspec.Raw | bytes | None = None
+    ) -> Slices[Rows[Any, Any]]:
+        """Decode a reply's body, or a part of it. Rows that have names become pairs.
+
+        A row that can be read but in part is in ``keys``.
+
+        Raises:
+            ProtocolError: the text is not rows in JSON, or a row lacks what a cancel needs.
+        """
+        text = memoryview(reply.body if part is None else part)
+        found: Rows[Any, Any] = Rows([], [])
+        opening, closing = self._brackets
+        stripped = bytes(text[:64]).lstrip()
+        if not stripped.startswith(opening):
+            raise _unreadable(reply, "it is not a list of rows")
+        start = len(bytes(text[:64])) - len(stripped) + 1
+        if start == len(text):
+            raise _unreadable(reply, "it is not JSON")
+        cut = _cut_before(bytes(text[start : start + 256]), named=self._named)
+        while start < len(text):
+            piece, start = self._piece(reply, text, start, cut)
+            self._take(reply, opening + piece + closing, found)
+            if start < len(text):
+                yield
+        return found
+
+    def _piece(
+        self, reply: Reply, text: memoryview, start: int, cut: re.Pattern[bytes]
+    ) -> tuple[bytes, int]:
+        """The next rows, and where those after them start.
+
+        A cut may fall into a string or into a row; what is before it is no JSON then.
+        """
+        opening, closing = self._brackets
+        size, tried = SLICE, 0
+        while start + size < len(text):
+            found = cut.search(text, start + size)
+            if found is None:
+                break
+            piece = bytes(text[start : found.start() + 1])
+            try:
+                self._raws(opening + piece + closing)
+            except (ValueError, RecursionError):
+                tried += 1
+                size = found.start() + 1 - start if tried % _CUTS else 2 * size
+            else:
+                return piece, found.end()
+        rest = bytes(text[start:]).rstrip()
+        if not rest.endswith(closing):
+            raise _unreadable(reply, "it is not JSON")
+        return rest[:-1], len(text)
+
+    def _take(self, reply: Reply, piece: bytes, found: Rows[Any, Any]) -> None:
+        try:
+            rows = self._rows.decode(piece)
+            values = [self._convert(row) for row in (rows.items() if self._named else rows)]
+        except (ValueError, RecursionError, ProtocolError):
+            values = None
+        if values is None:
+            self._take_singly(reply, piece, found)
+        else:
+            found.whole.extend(values)
+
+    def _raws(self, piece: bytes) -> tuple[Any, str]:
+        """The rows as they came, and what had to be mended before they could be told apart."""
+        try:
+            return self._raw.decode(piece), ""
+        except (ValueError, RecursionError):
+            mended = _HALF_A_PAIR.sub(lambda found: found[0] if found[1] else rb"\ufffd", piece)
+            if mended == piece:
+                raise
+        return self._raw.decode(mended), "half a surrogate pair"
+
+    def _take_singly(self, reply: Reply, piece: bytes, found: Rows[Any, Any]) -> None:
+        try:
+            raws, mended = self._raws(piece)
+            found.problem = found.problem or mended
+            for name, raw in raws.items() if self._named else enumerate(raws):
+                try:
+                    row = self._row.decode(raw)
+                    found.whole.append(self._convert((name, row) if self._named else row))
+                except (ValueError, RecursionError, ProtocolError) as error:
+                    found.problem = found.problem or describe_json_error(error)
+                    key = self._key.decode(raw)
+                    found.keys.append((name, key) if self._named else key)
+        except (ValueError, RecursionError) as error:
+            why = describe_json_error(error)
+        else:
+            return
+        raise _unreadable(reply, why)
+
+
+def _cut_before(beginning: bytes, *, named: bool) -> re.Pattern[bytes]:
+    """Make the pattern of where a row may begin: in an array, at the first row's first name.
+
+    A string holds no quotes but escaped ones, so that a cut in one is rare.
+    """
+    if named:
+        return re.compile(rb'\}\s*,\s*(?=")')
+    first = re.match(rb'\s*\{\s*("(?:[^"\\]|\\.)*")', beginning)
+    return re.compile(rb"\}\s*,\s*(?=\{\s*" + (re.escape(first[1]) if first else b'"') + b")")
+
+
+def whole(rows: Rows[R, K]) -> list[R]:
+    """Every row of a listing, for a proof or for a caller.
+
+    Raises:
+        ProtocolError: one could be read in part only.
+    """
+    if rows.problem:
+        raise ProtocolError(f"a row of the listing can't be understood: {rows.problem}")
+    return rows.whole
+
+
+#: Where caches say whether they have answered themselves: RFC 9211, and what is in use beside it.
+_CACHES: Final = ("Cache-Status", "X-Cache", "X-Cache-Status", "X-Proxy-Cache", "CF-Cache-Status")
+#: ``HIT``, ``MISS, HIT``, ``TCP_MEM_HIT from …``, ``Hit from cloudfront``, ``…; hit; ttl=30``. A
+#: host's name after ``from``, or ``fwd=stale``, is none; ``RefreshHit`` has asked the venue.
+_FROM_CACHE: Final = re.compile(
+    r"(?:^|[,;])\s*(?:tcp_(?:\w+_)?)?(?:hit|stale|updating)\b", re.IGNORECASE
+)
+
+
+def check_fresh(reply: Reply) -> None:
+    """Refuse a listing that a cache has answered: it says nothing of the orders of now.
+
+    Call it first, on what is to be a proof. A refusal is left to be read as one.
+
+    Raises:
+        ProtocolError: the reply has an age (RFC 9111 section 5.1), or a cache says that it is its.
+    """
+    age = reply.headers.get("Age", "").strip().strip("0")
+    says = ", ".join(reply.headers.get(name, "") for name in _CACHES)
+    if reply.status == OK and (age or _FROM_CACHE.search(says)):
+        raise ProtocolError("the listing comes from a cache, and proves nothing")
+
+
+def _unreadable(reply: Reply, why: str) -> ProtocolError:
+    return ProtocolError(f"the listing can't be understood: {len(reply.body)} bytes; {why}")
+
+
+def finish(slices: Slices[T], reply: Reply) -> T | Slices[T]:
+    """The value at once where the reply is small, otherwise the slices, for the engine to take."""
+    if len(reply.body) > SLICE:
+        return slices
+    while True:
+        try:
+            next(slices)
+        except StopIteration as stop:
+            value: T = stop.value
+            return value
