@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -14,7 +15,7 @@ from masscancel.sim import SimulatedExchange
 from masscancel.transport.ledger import LEDGER
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
 
 # A red run can be repeated; `pytest --hypothesis-profile=explore` looks further afield.
 settings.register_profile("repeatable", deadline=None, derandomize=True)
@@ -52,3 +53,14 @@ async def exchange() -> AsyncIterator[SimulatedExchange]:
     """A simulated exchange that listens on loopback."""
     async with SimulatedExchange() as running:
         yield running
+
+
+@pytest.fixture(autouse=True)
+def no_thread_is_left() -> Iterator[None]:
+    """Every switch ends its thread."""
+    before = {*threading.enumerate()}
+    yield
+    for thread in {*threading.enumerate()} - before:
+        if thread.name == "masscancel-switch":
+            thread.join(10)
+            assert not thread.is_alive()
