@@ -165,7 +165,7 @@ class BorrowedHost:
     ) -> Waiter:
         """Call ``ready`` with one: that it is fresh is aiohttp's affair."""
         ready(self.take(cancels=cancels))
-        return Waiter(_ignore_it, fresh=fresh)
+        return Waiter(_ignore_it, fresh=fresh, on_end=_ignore)
 
     def give_back(self, connection: Any, *, cancels: bool) -> None:
         """Take one back on which nothing was sent."""

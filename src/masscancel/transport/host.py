@@ -48,12 +48,14 @@ class Waiter:
     Args:
         ready: is called with the connection, or with why there is none.
         fresh: whether it must be a new one, since others have just failed.
+        on_end: is called once, when the waiter waits no longer.
     """
 
-    __slots__ = ("_ready", "fresh")
+    __slots__ = ("_on_end", "_ready", "fresh")
 
-    def __init__(self, ready: Ready, *, fresh: bool) -> None:
+    def __init__(self, ready: Ready, *, fresh: bool, on_end: Callable[[], object]) -> None:
         self._ready: Ready | None = ready
+        self._on_end = on_end
         self.fresh = fresh
 
     @property
@@ -63,13 +65,18 @@ class Waiter:
 
     def cancel(self) -> None:
         """Wait no longer."""
-        self._ready = None
+        self._end()
 
     def give(self, result: Connection | MassCancelError) -> None:
         """Hand over what was waited for."""
+        if (ready := self._end()) is not None:
+            ready(result)
+
+    def _end(self) -> Ready | None:
         ready, self._ready = self._ready, None
         if ready is not None:
-            ready(result)
+            self._on_end()
+        return ready
 
 
 class Host:
@@ -95,6 +102,7 @@ class Host:
         self._loop = loop
         self._idle: dict[bool, list[tuple[float, Connection]]] = {True: [], False: []}
         self._waiting: dict[bool, deque[Waiter]] = {True: deque(), False: deque()}
+        self._wanted = 0  # of those, who still wait
         self._dials: set[asyncio.Task[None]] = set()
         self._dialed_at = float("-inf")  # the latest
         self._exhausted = False
@@ -144,12 +152,13 @@ class Host:
         fresh: bool = False,
     ) -> Waiter:
         """Call ``ready`` with a connection as soon as there is one, or with why there is none."""
-        waiter = Waiter(ready, fresh=fresh)
+        waiter = Waiter(ready, fresh=fresh, on_end=self._one_less)
+        self._wanted += 1
+        self.calm.clear()
         if self._closed:
             waiter.give(NotSent(_NOT_OPEN))
             return waiter
         self._waiting[cancels].append(waiter)
-        self.calm.clear()
         # Those under way may be of before, when nothing could be reached, and hang on.
         slow = self._loop.time() - self._dialed_at > SLOW_DIAL
         self._dial_more(cancels=cancels, at_least=len(self._dials) + 1 if slow else 0)
@@ -157,7 +166,7 @@ class Host:
 
     def _dial_more(self, *, cancels: bool, at_least: int = 0) -> None:
         """Make a connection for everybody who waits, as far as the process may open them."""
-        wanted = max(self._count_waiting(), at_least)
+        wanted = max(self._wanted, at_least)
         while len(self._dials) < wanted and not self._closed:
             if self.size and (self._exhausted or not self._may_open()):
                 return  # whoever waits gets what becomes idle
@@ -166,14 +175,13 @@ class Host:
             self._dials.add(task)
             task.add_done_callback(self._dialed)
 
-    def _count_waiting(self) -> int:
-        for queue in self._waiting.values():
-            while queue and not queue[0].waiting:
-                queue.popleft()
-        count = sum(waiter.waiting for queue in self._waiting.values() for waiter in queue)
-        if not count:
+    def _one_less(self) -> None:
+        """One who waited has got a connection, or wants none any more."""
+        self._wanted -= 1
+        if not self._wanted:
             self.calm.set()
-        return count
+            for queue in self._waiting.values():
+                queue.clear()
 
     async def _connect(self, *, cancels: bool) -> None:
         try:
@@ -216,17 +224,13 @@ class Host:
 
     def _hand_out_idle(self) -> None:
         for cancels in (True, False):
-            while (
-                (self._waiting[True] or self._waiting[False])
-                and self._count_waiting()
-                and (connection := self.take(cancels=cancels)) is not None
-            ):
+            while self._wanted and (connection := self.take(cancels=cancels)) is not None:
                 self._offer(cancels, connection)
 
     def _offer(self, cancels: bool, connection: Connection, *, fresh: bool = False) -> None:
         """Hand a connection to who has waited longest, or keep it."""
         waiter = None
-        if self._waiting[True] or self._waiting[False]:
+        if self._wanted:
             anybody = not cancels or fresh or self._exhausted
             waiter = self._next_waiter(fresh=fresh, anybody=anybody)
         if waiter is not None:
@@ -242,14 +246,12 @@ class Host:
         """Choose the next waiter: a cancel first; a connection for cancels serves no other."""
         for kind in (True, False) if anybody else (True,):
             queue = self._waiting[kind]
-            for waiter in [*queue]:
-                if not waiter.waiting:
-                    queue.remove(waiter)
-                elif fresh or not waiter.fresh or self._exhausted:
-                    queue.remove(waiter)
-                    self._count_waiting()
+            while queue and not queue[0].waiting:
+                queue.popleft()
+            for at, waiter in enumerate(queue):
+                if waiter.waiting and (fresh or not waiter.fresh or self._exhausted):
+                    del queue[at]
                     return waiter
-        self._count_waiting()
         return None
 
     def _forget(self, connection: Connection) -> None:
