@@ -102,6 +102,26 @@ async def test_nothing_is_sent_twice_behind_our_back(
     assert len(sent) == len(ack.attempts) == 3
 
 
+async def test_a_bug_in_the_users_own_middleware_is_an_error_that_names_it(
+    exchange: SimulatedExchange,
+) -> None:
+    """What a session's middleware raises is known at once, and says nothing that is secret."""
+
+    async def broken(_: aiohttp.ClientRequest, __: Any) -> aiohttp.ClientResponse:
+        raise RuntimeError("with the key a-key in it")
+
+    account = account_of(exchange)
+    async with (
+        aiohttp.ClientSession(middlewares=(broken,)) as own,
+        SessionPool(session=own, warm=0) as pool,
+        client_of(exchange, account, pool=pool) as client,
+    ):
+        error = await caught(client.cancel_all("cash", timeout=0.3))
+    assert "the session raised RuntimeError" in str(error)
+    assert "in it" not in str(error)
+    assert isinstance(error, OutcomeUnknown)
+
+
 async def test_another_thread_needs_a_function(
     exchange: SimulatedExchange, session: aiohttp.ClientSession
 ) -> None:

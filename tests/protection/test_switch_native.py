@@ -90,6 +90,24 @@ async def test_a_venue_that_is_silent_keeps_no_other_from_being_renewed() -> Non
 
 
 @pytest.mark.asyncio
+async def test_a_venue_that_is_silent_keeps_no_other_from_being_disarmed() -> None:
+    """An armed switch would cancel the orders of a strategy that has ended well."""
+    async with kraken() as (silent, _, one), kraken(1) as (well, account, other):
+        targets = [Target(one, "futures"), Target(other, "futures")]
+        async with DeadMansSwitch(targets, timeout=300, cancel_timeout=60) as switch:
+            silent.faults.add(Hang(), operation="switch", times=None)
+            ended = switch.disarm()
+            async with asyncio.timeout(10):
+                await silent.until(lambda: silent.waiting)
+                await well.until(lambda: settings(well, account)[-1] == 0)
+            assert silent.waiting, "the other disarming is still under way"
+            silent.faults.clear()
+            silent.release("")
+            await ended
+        assert not switch.fired
+
+
+@pytest.mark.asyncio
 async def test_native_fires_without_us() -> None:
     """What the switch is for: the venue cancels by itself when nobody renews it."""
     now = [1_700_000_000.0]

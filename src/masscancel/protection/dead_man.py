@@ -198,7 +198,7 @@ class DeadMansSwitch:
             native = [target for target in targets if _has_switch(target)]
             renewing: dict[int, asyncio.Task[None]] = {}
             try:
-                await self._renew(native)
+                await self._arm(native)
                 self._news, self._loop = asyncio.Event(), asyncio.get_running_loop()
                 self._last_beat = _clock()
                 self._armed.set_result(None)
@@ -209,7 +209,7 @@ class DeadMansSwitch:
                         before = renewing.get(id(target))
                         if before is None or before.done():
                             # Not waited for: it must not hold the firing up.
-                            renewal = self._try(self._renew([target]))
+                            renewal = self._try(self._renew(target))
                             renewing[id(target)] = asyncio.create_task(renewal)
                 if self._wanted != "disarm":
                     await self._fire(targets)
@@ -226,8 +226,8 @@ class DeadMansSwitch:
         """Disarm the venue's own switches, and outlast every renewal that may still arrive."""
         until = _clock() + _OUTLAST
         while native:
-            for target in native:
-                await self._try(self._set(target, 0, self._cancel_timeout))
+            off = [self._try(self._set(target, 0, self._cancel_timeout)) for target in native]
+            await asyncio.gather(*off)
             left = self._renewals.unresolved_for()
             if left <= 0:
                 return
@@ -250,13 +250,17 @@ class DeadMansSwitch:
         except TimeoutError:
             pass
 
-    async def _renew(self, native: list[Target]) -> None:
-        """Have the venue's own switches fire when ours does, in whole seconds, rounded up."""
-        timeout_ms = math.ceil(max(1.0, self._left())) * 1000
-        settings = [self._set(target, timeout_ms, self._timeout) for target in native]
-        for result in await asyncio.gather(*settings, return_exceptions=True):
+    async def _arm(self, native: list[Target]) -> None:
+        """Arm the venue's own switches, each once; the first failure is raised after that."""
+        armed = await asyncio.gather(*map(self._renew, native), return_exceptions=True)
+        for result in armed:
             if isinstance(result, BaseException):
                 raise result
+
+    async def _renew(self, target: Target) -> None:
+        """Have a venue's own switch fire when ours does, in whole seconds, rounded up."""
+        timeout_ms = math.ceil(max(1.0, self._left())) * 1000
+        await self._set(target, timeout_ms, self._timeout)
 
     async def _set(self, target: Target, timeout_ms: int, timeout: float) -> None:
         client: Any = target.client  # a Twinned, as was checked

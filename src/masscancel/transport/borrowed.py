@@ -86,6 +86,10 @@ class BorrowedConnection:
             result = self._translated(problem)
         except OSError as problem:
             result = OutcomeUnknown(f"{self._origin} gave no usable answer: {why(problem)}")
+        except Exception as problem:  # noqa: BLE001  # the user's own middlewares may raise any
+            result = OutcomeUnknown(
+                f"{self._origin} gave no usable answer: the session raised {type(problem).__name__}"
+            )
         self._task = None
         on_end, self._on_end = self._on_end, None
         if on_end is not None:
