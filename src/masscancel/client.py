@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from masscancel.arguments import check_kind, check_settle, check_timeout, scope_of
 from masscancel.calls import Flow, Scope
 from masscancel.credentials import Credentials
+from masscancel.engine.account import Account
 from masscancel.engine.executor import Executor
 from masscancel.engine.gate import OrderGate
 from masscancel.engine.operation import Operation
@@ -154,8 +155,8 @@ class Client(Generic[V]):
                 self._venue = await executor.run(self._venue.prepare(categories), operation)
                 self._executor = executor = self._new_executor()
             for origin in self._origins():
-                executor.keep_warm(origin)
-            self._watches = [executor.streams.watch(category) for category in self._watched]
+                executor.account.keep_warm(origin)
+            self._watches = [executor.account.streams.watch(category) for category in self._watched]
         except BaseException:
             await self.__aexit__(None, None, None)
             raise
@@ -176,7 +177,7 @@ class Client(Generic[V]):
         executor, self._executor = self._executor, None
         try:
             if executor is not None:
-                await executor.streams.close()
+                await executor.account.streams.close()
         finally:
             if self._owns_pool:
                 await self._pool.close()
@@ -225,7 +226,7 @@ class Client(Generic[V]):
         Raises:
             ScopeError: the venue has no such category.
         """
-        self._entered().keep_warm(self._venue.origin(account_category))
+        self._entered().account.keep_warm(self._venue.origin(account_category))
 
     async def cancel_all(
         self,
@@ -460,7 +461,7 @@ class Client(Generic[V]):
             ConfigurationError: the venue has no stream.
             AuthenticationError: from the iteration, if the login is refused.
         """
-        return self._entered().streams.watch(account_category)
+        return self._entered().account.streams.watch(account_category)
 
     async def _publish(self, work: Coroutine[Any, Any, T], operation: Operation, outcome: str) -> T:
         """Do the work of a public call, and publish its beginning and its end."""
@@ -489,7 +490,7 @@ class Client(Generic[V]):
             sweep=self._acknowledge,
             list_orders=self._list,
             find_states=partial(self._find_states, category),
-            watch=self._entered().streams.trusted(category),
+            watch=self._entered().account.streams.trusted(category),
         )
         return await prover.prove()
 
@@ -525,7 +526,7 @@ class Client(Generic[V]):
     def _new_executor(self) -> Executor:
         streams = Streams(self._credentials, self._venue, self._pool)
         settings = self._policy, self._rates
-        return Executor(self._credentials, self._venue, self._pool, streams, *settings)
+        return Executor(Account(self._credentials, self._venue, self._pool, streams, *settings))
 
     def _entered(self) -> Executor:
         if self._executor is None:

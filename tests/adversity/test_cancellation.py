@@ -127,7 +127,7 @@ async def check_aftermath(client: Client[Any], pool: SessionPool, under_way: Und
 def free_places(client: Client[Any]) -> int:
     """How many places there are for what does not cancel (a look inside)."""
     assert client._executor is not None
-    return min((place._free for place in client._executor._places.values()), default=2)
+    return min((place._free for place in client._executor.account._places.values()), default=2)
 
 
 def of_every_day(fault: str, call: Call) -> bool:
