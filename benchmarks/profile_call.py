@@ -14,7 +14,6 @@ import argparse
 import asyncio
 import cProfile
 import gc
-import importlib
 import json
 import pstats
 import re
@@ -28,11 +27,18 @@ import time
 import tracemalloc
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any
 
 import msgspec
 from common import CONTENDERS, HERE, Where, contender_of
+
+from masscancel.calls import Reply, Scope, Stamp
+from masscancel.models import Ack
+from masscancel.transport.connection import Connection
+from masscancel.transport.timers import Timer, Timers
+from masscancel.venues import ascendex
+from masscancel.venues.toolkit import rows
 
 WARM = 60
 
@@ -119,45 +125,40 @@ async def functions(name: str, port: int, calls: int) -> None:
 
 def _no_limit() -> None:
     """No time limit, so that no second attempt would ever follow the first."""
-    alarms: Any = importlib.import_module("masscancel.transport.timers")
-    alarms.Alarms.at = lambda *_: nullcontext()
+    never = Timer(Timers(asyncio.new_event_loop()), 0.0, lambda: None)
+    _put(Timers, "at", lambda *_: never)
 
 
 def _no_look() -> None:
     """An idle connection is used without asking the kernel what has arrived on it."""
-    connections: Any = importlib.import_module("masscancel.transport.connections")
-
-    def wake(idle: Any) -> bool:
-        idle.transport.set_protocol(idle.protocol)
-        return True
-
-    connections._Idle.wake = wake  # noqa: SLF001  # there is no switch for it
+    _put(Connection, "has_unread", property(lambda _: False))
 
 
 def _no_names() -> None:
     """A name may stand twice in an object of a reply."""
-    venue: Any = importlib.import_module("masscancel.venue")
-    venue.check_names = lambda _: None
+    _put(rows, "check_names", lambda _: None)
 
 
 def _no_check() -> None:
     """Whatever is JSON with code 0 is an Ack."""
-    wire: Any = importlib.import_module("masscancel.venues.ascendex.wire")
-    ascendex: Any = importlib.import_module("masscancel.venues.ascendex")
     decoder = msgspec.json.Decoder()
 
-    def decode(reply: Any, _: Any, *, account_category: str, symbol: str, request_id: str) -> Any:
+    def decode(reply: Reply, _: Stamp, *, scope: Scope, request_id: str | None) -> Ack:
         assert decoder.decode(reply.body)["code"] == 0
-        return wire.Ack(
-            account_category=account_category,
-            symbol=symbol,
-            request_id=request_id,
-            account_id="",
-            timestamp_ms=None,
+        return Ack(
+            account_category=scope.account_category,
+            symbol=scope.symbol or "",
+            request_id=request_id or "",
             raw=reply.body,
         )
 
-    ascendex.decode_ack = decode
+    _put(ascendex, "decode_ack", decode)
+
+
+def _put(owner: Any, name: str, value: Any) -> None:
+    """Put something in another's place, which has to be there: no switch turns it off."""
+    assert hasattr(owner, name)
+    setattr(owner, name, value)
 
 
 #: What can be left out of a REST call, to see what it costs.

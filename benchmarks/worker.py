@@ -195,8 +195,10 @@ def _control(where: Where, command: bytes) -> None:
 
 def _spy_on_sends(writes: list[int]) -> Any:
     """Note when a cancel is written: asyncio calls ``send`` on the pool's own sockets."""
-    session: Any = importlib.import_module("masscancel.transport.connections")
-    original = session._socket  # noqa: SLF001  # there is no other way to see the write
+    # Not at the top: another's contender runs where masscancel is not installed.
+    from masscancel.transport.dialer import Dialer  # noqa: PLC0415
+
+    original = Dialer._socket  # noqa: SLF001  # there is no other way to see the write
 
     class Spy(socket.socket):
         def send(self, data: Any, flags: int = 0) -> int:
@@ -204,14 +206,16 @@ def _spy_on_sends(writes: list[int]) -> Any:
                 writes.append(time.monotonic_ns())
             return super().send(data, flags)
 
-    def make(address: tuple[Any, ...]) -> socket.socket:
-        made = original(address)
-        return Spy(fileno=made.detach())
+    def make(dialer: Dialer, address: Any) -> socket.socket:
+        return Spy(fileno=original(dialer, address).detach())
 
-    session._socket = make  # noqa: SLF001  # as above
+    def use(make_socket: Any) -> None:
+        Dialer._socket = make_socket  # type: ignore[method-assign]  # noqa: SLF001  # as above
+
+    use(make)
 
     def restore() -> None:
-        session._socket = original  # noqa: SLF001  # as above
+        use(original)
 
     return restore
 
