@@ -1,13 +1,13 @@
 """Checks of what callers give: scopes, kinds, time limits. Nothing is sent with bad ones."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from masscancel.calls import Scope
 from masscancel.errors import ConfigurationError
 
-__all__ = ["check_kind", "check_settle", "check_timeout", "scope_of"]
+__all__ = ["check_kind", "check_rates", "check_settle", "check_timeout", "scope_of"]
 
 
 def scope_of(
@@ -38,6 +38,28 @@ def check_kind(name: str, value: object, kind: Any, expected: str) -> None:
     if not isinstance(value, kind):
         shown = f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
         raise ConfigurationError(f"{name} can't be {shown}: give {expected}")
+
+
+def check_rates(rates: object, known: Iterable[str]) -> dict[str, float]:
+    """Check what an account may spend in place of the venue's documented limits.
+
+    Args:
+        rates: amounts by the limits' names, in the venue's own units.
+        known: the names of the venue's limits.
+
+    Raises:
+        ConfigurationError: the venue has no such limit, or an amount is not a positive number.
+    """
+    if not isinstance(rates, Mapping):
+        raise ConfigurationError('rates are amounts by name: {"weight": 12_000}')
+    allowed = sorted({*known})
+    if unknown := [name for name in rates if name not in allowed]:
+        names = ", ".join(allowed) or "none"
+        raise ConfigurationError(f"the venue has no limit {unknown[0]!r}; there are: {names}")
+    for name, amount in rates.items():
+        if isinstance(amount, bool) or not isinstance(amount, int | float) or not amount > 0:
+            raise ConfigurationError(f"the rate {name!r} must be a positive number, not {amount!r}")
+    return dict(rates)
 
 
 def check_timeout(timeout: object) -> float:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar, get_args
 
 from msgspec.structs import replace
 
-from masscancel.arguments import check_kind, check_settle, check_timeout, scope_of
+from masscancel.arguments import check_kind, check_rates, check_settle, check_timeout, scope_of
 from masscancel.calls import Flow, Scope
 from masscancel.credentials import Credentials
 from masscancel.engine.account import Account
@@ -107,7 +107,7 @@ class Client(Generic[V]):
         self._watched = tuple(watch)
         self._policy = retry or RetryPolicy()
         self._proof = proof or ProofPolicy()
-        self._rates = dict(rates or {})
+        self._rates = check_rates(rates or {}, _limits_of(venue))
         self._entry_timeout = check_timeout(entry_timeout)
         self._pool = pool or SessionPool()
         self._owns_pool = pool is None
@@ -565,3 +565,9 @@ class Client(Generic[V]):
                 "asyncio.run_coroutine_threadsafe"
             )
         return self._pool.loop
+
+
+def _limits_of(venue: Venue) -> set[str]:
+    """The names of all limits of a venue."""
+    origins = {venue.origin(category) for category in venue.abilities}
+    return {limit.name for origin in origins for limit in venue.limits(origin)}

@@ -206,6 +206,24 @@ async def test_bad_scope_sends_nothing(
 
 
 @pytest.mark.parametrize(
+    ("rates", "why"),
+    [
+        ({"wieght": 100}, "no limit 'wieght'; there are: requests, weight"),
+        ({"weight": -5}, "positive number"),
+        ({"weight": 0}, "positive number"),
+        ({"weight": float("nan")}, "positive number"),
+        ({"weight": "100"}, "positive number"),
+        ({"weight": True}, "positive number"),
+        (["weight"], "amounts by name"),
+    ],
+)
+async def test_bad_rates(rates: Any, why: str) -> None:
+    """A rate that would hold up every cancel, or none, is refused when the client is made."""
+    with pytest.raises(ConfigurationError, match=why):
+        Client(Credentials("key", "secret"), venue=Binance(), rates=rates)
+
+
+@pytest.mark.parametrize(
     "options",
     [
         {"timeout": 0},

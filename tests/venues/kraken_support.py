@@ -185,11 +185,10 @@ def client_of(
     exchange: SimulatedExchange, account: Account, kind: type[Kraken] = Kraken, **options: Any
 ) -> Client[Kraken]:
     """A client of the account, not entered yet, that need not wait for public requests."""
-    options = {"rates": {"public": 1_000}, **options}
-    venue: dict[str, Any] = {"futures_url": exchange.rest_url}
-    venue |= {key: options.pop(key) for key in ("nonce_unit", "futures_url") if key in options}
-    return Client(
-        Credentials(account.api_key, account.api_secret),
-        venue=kind(spot_url=exchange.rest_url, **venue),
-        **options,
-    )
+    settings: dict[str, Any] = {"futures_url": exchange.rest_url}
+    settings |= {key: options.pop(key) for key in ("nonce_unit", "futures_url") if key in options}
+    venue = kind(spot_url=exchange.rest_url, **settings)
+    limited = {limit.name for limit in venue.limits(venue.spot_url)}
+    rates = {"public": 1_000} if "public" in limited else {}
+    credentials = Credentials(account.api_key, account.api_secret)
+    return Client(credentials, venue=venue, **{"rates": rates, **options})
