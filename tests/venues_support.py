@@ -50,8 +50,6 @@ KEY: Final = "a-key-of-the-tests"
 SECRET: Final = b64encode(b"a-secret-of-the-tests-that-is-long").decode()
 OTHER_SECRET: Final = b64encode(b"another-secret-that-nobody-has-got").decode()
 SETTLE: Final = 0.02
-#: Tests do in a second what a strategy does in an hour.
-UNLIMITED: Final = dict.fromkeys(("counter", "derivatives", "public", "requests", "weight"), 1e9)
 
 
 class Market(msgspec.Struct, frozen=True, kw_only=True):
@@ -241,6 +239,12 @@ def fill(exchange: SimulatedExchange, account: Account, market: Market) -> None:
             exchange.place(account, category, market.symbols[0])
 
 
+def unlimited(venue: Venue) -> dict[str, float]:
+    """Rates without end: tests do in a second what a strategy does in an hour."""
+    origins = {venue.origin(category) for category in venue.abilities}
+    return {limit.name: 1e9 for origin in origins for limit in venue.limits(origin)}
+
+
 @asynccontextmanager
 async def desk_of(
     market: Market,
@@ -264,12 +268,13 @@ async def desk_of(
         for each in (stranger,) if empty else (stranger, account):
             fill(exchange, each, market)
         pool = await stack.enter_async_context(SessionPool(warm=0))
+        venue = market.venue(exchange, account)
         client = Client(
             Credentials(KEY, secret, label=f"{market}"),
-            venue=market.venue(exchange, account),
+            venue=venue,
             pool=pool,
             categories=[market.category],
-            **{"rates": UNLIMITED, **(options or {})},
+            **{"rates": unlimited(venue), **(options or {})},
         )
         await stack.enter_async_context(client)
         yield Desk(market=market, exchange=exchange, account=account, client=client, pool=pool)
