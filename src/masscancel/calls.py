@@ -22,6 +22,7 @@ How three quite different venues cancel everything::
 """
 
 from collections.abc import Callable, Generator, Mapping, Sequence
+from enum import IntEnum, auto
 from typing import Any, Final, Generic, Literal, Protocol, TypeAlias, TypeVar
 
 import msgspec
@@ -30,7 +31,18 @@ from masscancel.credentials import Credentials
 from masscancel.errors import VenueError
 from masscancel.models import Ack, OrderUpdate
 
-__all__ = ["Call", "Flow", "Limit", "Probe", "Reply", "Request", "Scope", "Slices", "Stamp"]
+__all__ = [
+    "Call",
+    "Flow",
+    "Limit",
+    "Precedence",
+    "Probe",
+    "Reply",
+    "Request",
+    "Scope",
+    "Slices",
+    "Stamp",
+]
 
 T = TypeVar("T")
 
@@ -118,6 +130,16 @@ class Reply(msgspec.Struct, frozen=True, gc=False):
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
         return [("", f"HTTP {self.status}, {len(self.body)} bytes")]
+
+
+class Precedence(IntEnum):
+    """Who goes first where a limit, a key's turn or a budget is short."""
+
+    CANCEL = auto()
+    NEEDED = auto()  # by a cancel, such as the listing that it begins with; or to arm a switch
+    AGAIN = auto()  # what is needed, once more: the first of others goes before it
+    OTHER = auto()
+    PROBE = auto()  # reads a clock
 
 
 class Limit(msgspec.Struct, frozen=True, kw_only=True):

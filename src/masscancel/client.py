@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar, get_args
 from msgspec.structs import replace
 
 from masscancel.arguments import check_kind, check_rates, check_settle, check_timeout, scope_of
-from masscancel.calls import Flow, Scope
+from masscancel.calls import Flow, Precedence, Scope
 from masscancel.credentials import Credentials
 from masscancel.engine.account import Account
 from masscancel.engine.executor import Executor
@@ -439,6 +439,7 @@ class Client(Generic[V]):
         """
         scope = Scope(account_category, symbol)
         operation = self._operation("set_switch", scope, self._deadline(timeout), gate=gate)
+        operation.precedence = Precedence.NEEDED
         self._check(operation)
         flow = self._venue.switch(scope, timeout_ms)
         return await self._publish(self._run(flow, operation), operation, "set")
@@ -507,6 +508,7 @@ class Client(Generic[V]):
         if request_id is None:
             request_id = f"{getrandbits(128):032x}"  # it has to be unique, not secret
         scope = operation.scope
+        operation.precedence = Precedence.CANCEL
         self._check(operation)
         flow = self._venue.cancel_all(scope, request_id)
         ack = await self._entered().run(flow, operation)

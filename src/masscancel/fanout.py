@@ -9,7 +9,7 @@ from contextvars import copy_context
 from functools import partial
 from itertools import product
 from types import TracebackType
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import Any, Final, Protocol, Self, runtime_checkable
 
 import msgspec
 
@@ -37,6 +37,9 @@ __all__ = [
 
 log = logging.getLogger("masscancel")
 
+#: How many targets are started in one turn of the loop: some milliseconds' work.
+_STARTS: Final = 32
+
 
 @runtime_checkable
 class Cancellable(Protocol):
@@ -47,7 +50,7 @@ class Cancellable(Protocol):
         """The name that tells the account apart from others."""
 
     def origin(self, account_category: str) -> str:
-        """The origin of a category's requests: targets of one origin wait in turn."""
+        """The origin of a category's requests: those of one client to one origin wait in turn."""
 
     def check_scope(self, scope: Scope, *, proven_within: float | None = None) -> None:
         """Check that a scope could be cancelled; sends nothing.
@@ -234,7 +237,7 @@ async def cancel_many(
 
     Args:
         targets: a target, or many; :meth:`Target.product` makes many in one line.
-        concurrency: how many requests of this fan-out may wait for an answer from one origin. One
+        concurrency: how many requests of one client may wait for an answer from one origin. One
             that has not been answered within the client's patience counts no longer.
         timeout: seconds from now, for all of them together.
         confirm: whether to prove each target flat, as ``cancel_all_and_confirm`` does.
@@ -351,7 +354,7 @@ class _FanOut:
     """The targets, a task each, which starts when there is a place for its first request.
 
     So those that wait cost nothing. None waits for the second request of another, and none for a
-    place of another origin.
+    place of another client or origin.
     """
 
     def __init__(
@@ -380,7 +383,8 @@ class _FanOut:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._note = note
         self._left = len(self._targets)
-        self._queues: dict[str, _Queue] = {}
+        self._queues: dict[tuple[int, str], _Queue] = {}  # by client and origin
+        self._filling: deque[Limiter] = deque()
         #: Set when every target has its outcome.
         self.ended = asyncio.Event()
 
@@ -400,10 +404,9 @@ class _FanOut:
         if self._gate is not None:
             self._gate.shut()
         timer = self._loop.call_at(self._deadline, self._give_up)
-        self._sort_by_origin()
-        filling = [queue.limiters[0] for queue in self._queues.values()]
-        while filling:  # in turn, so that no origin waits for the first requests of another
-            filling = [limiter for limiter in filling if limiter.start_one()]
+        self._sort()
+        self._filling.extend(queue.limiters[0] for queue in self._queues.values())
+        self._fill()
         if not self._left:
             self.ended.set()
         try:
@@ -411,6 +414,7 @@ class _FanOut:
         finally:
             timer.cancel()
             self._note = _ignore
+            self._filling.clear()
             for queue in self._queues.values():
                 queue.waiting.clear()
             unfinished = [*self._tasks]
@@ -419,7 +423,8 @@ class _FanOut:
             if unfinished:
                 await asyncio.wait(unfinished)
 
-    def _sort_by_origin(self) -> None:
+    def _sort(self) -> None:
+        """Put each target into the queue of its client and origin."""
         for index, target in enumerate(self._targets):
             try:
                 origin = target.client.origin(target.account_category)
@@ -429,10 +434,24 @@ class _FanOut:
             except Exception as problem:  # noqa: BLE001  # whatever it is, the others go on
                 self._end(index, target, _wrapped(problem))
                 continue
-            queue = self._queues.get(origin)
+            owner = id(target.client), origin
+            queue = self._queues.get(owner)
             if queue is None:
-                queue = self._queues[origin] = _Queue(self._concurrency, self._start)
+                queue = self._queues[owner] = _Queue(self._concurrency, self._start)
             queue.waiting.append((index, target))
+
+    def _fill(self) -> None:
+        """Start targets in turn, so that no client waits for the first requests of another.
+
+        So many in a turn of the loop, which does other work in between.
+        """
+        for _ in range(_STARTS):
+            if not self._filling:
+                return
+            limiter = self._filling.popleft()
+            if limiter.start_one():
+                self._filling.append(limiter)
+        self._loop.call_soon(self._fill)
 
     def _start(self, queue: "_Queue", index: int, target: Target) -> None:
         """Start a target, for which a place is held."""
@@ -499,7 +518,7 @@ class _FanOut:
 
 
 class _Queue:
-    """The targets of one origin that have not been started, and who may send there when."""
+    """The targets of one client and origin that have not been started, and who may send when."""
 
     __slots__ = ("_start", "limiters", "waiting")
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
@@ -99,12 +99,38 @@ async def test_a_slow_answer_is_waited_for(exchange: SimulatedExchange) -> None:
 
 async def test_a_slow_target_gives_its_place_up(exchange: SimulatedExchange) -> None:
     """With one place, a target that hangs keeps the next one waiting for its patience only."""
-    async with two_accounts(exchange, retry=RetryPolicy(patience=0.1)) as (one, two):
-        exchange.faults.add(Hang(), operation="cancel-all", api_key=key_of(0), times=None)
+    async with client_of(exchange, account_of(exchange), retry=RetryPolicy(patience=0.1)) as client:
+        exchange.faults.add(Hang(), operation="cancel-all", path="cash", times=None)
         report = await cancel_many(
-            [Target(one, "cash"), Target(two, "cash")], timeout=1, concurrency=1
+            [Target(client, "cash"), Target(client, "margin")], timeout=1, concurrency=1
         )
     assert [outcome.ok for outcome in report.outcomes] == [False, True]
+
+
+async def test_a_sick_account_starves_no_well_one(exchange: SimulatedExchange) -> None:
+    """In one fan-out, hung targets of many accounts keep no place from those of another."""
+    async with SessionPool() as pool, AsyncExitStack() as stack:
+        clients = [
+            await stack.enter_async_context(
+                client_of(exchange, account_of(exchange, number), pool=pool)
+            )
+            for number in range(100)
+        ]
+        for number in range(99):
+            exchange.faults.add(Hang(), operation="cancel-all", api_key=key_of(number), times=None)
+        acked = asyncio.Event()
+        targets = [*[Target(clients[0], "cash")] * 200, *(Target(c, "cash") for c in clients)]
+        fan_out = asyncio.create_task(
+            cancel_many(
+                targets,
+                timeout=30,
+                on_outcome=lambda outcome: acked.set() if outcome.ok else None,
+            )
+        )
+        await asyncio.wait_for(acked.wait(), 10)
+        assert len(exchange.operations("cancel-all")) <= 64 + 100
+        fan_out.cancel()
+        await asyncio.wait((fan_out,))
 
 
 async def test_failing_targets_of_one_account_use_up_no_other_ones_retries(

@@ -4,9 +4,10 @@ import math
 
 import pytest
 
-from masscancel.calls import Limit
+from masscancel.calls import Limit, Precedence
 from masscancel.transport.ledger import Ledger, affordable
 
+CANCEL, NEEDED, AGAIN, OTHER, PROBE = Precedence
 WEIGHT = Limit(name="weight", amount=100, seconds=60)
 ORDERS = Limit(name="orders", amount=10, seconds=10, per="key")
 
@@ -27,9 +28,9 @@ def clock() -> Clock:
     return Clock()
 
 
-def reserve(ledger: Ledger, cost: float, *, cancels: bool, key: str = "k") -> float:
+def reserve(ledger: Ledger, cost: float, precedence: Precedence = CANCEL) -> float:
     """How long a request of that weight has to wait, in seconds."""
-    return ledger.reserve("o", key, {"weight": cost}, [WEIGHT], cancels=cancels)
+    return ledger.reserve("o", "k", {"weight": cost}, [WEIGHT], precedence=precedence)
 
 
 def test_no_window_holds_more_than_the_limit(clock: Clock) -> None:
@@ -38,18 +39,18 @@ def test_no_window_holds_more_than_the_limit(clock: Clock) -> None:
     sent: list[float] = []
     for step in range(60):
         clock.now = 1000.0 + 3 * step
-        sent.append(clock.now + reserve(ledger, 10, cancels=True))
+        sent.append(clock.now + reserve(ledger, 10))
     for start in sent:
         assert sum(10 for at in sent if start <= at < start + WEIGHT.seconds) <= WEIGHT.amount
 
 
 def test_cancels_go_first(clock: Clock) -> None:
-    """Listings may use up their share only; a cancel still leaves at once."""
+    """Each spends up to its share: cancels all, what they need less, repeats less, others half."""
     ledger = Ledger(clock)
-    listings = [reserve(ledger, 10, cancels=False) for _ in range(8)]
-    assert listings[:5] == [0, 0, 0, 0, 0]
-    assert all(wait > 0 for wait in listings[5:])
-    assert reserve(ledger, 10, cancels=True) == 0
+    for precedence, room in ((OTHER, 5), (AGAIN, 2), (NEEDED, 2), (CANCEL, 1)):
+        waits = [reserve(ledger, 10, precedence) for _ in range(room + 1)]
+        assert waits[:-1] == [0] * room
+        assert waits[-1] > 0
 
 
 def test_a_counter_that_decays(clock: Clock) -> None:
@@ -57,37 +58,37 @@ def test_a_counter_that_decays(clock: Clock) -> None:
     counter = Limit(name="counter", amount=15, seconds=45, per="key", decays=True)
     ledger = Ledger(clock)
 
-    def wait(*, cancels: bool = True, within: float = math.inf) -> float:
+    def wait(precedence: Precedence = CANCEL, within: float = math.inf) -> float:
         costs = {"counter": 1}
-        return ledger.reserve("o", "k", costs, [counter], cancels=cancels, within=within)
+        return ledger.reserve("o", "k", costs, [counter], precedence=precedence, within=within)
 
-    assert [wait(cancels=False) for _ in range(9)] == pytest.approx([0.0] * 7 + [1.5, 1.5])
+    assert [wait(OTHER) for _ in range(9)] == pytest.approx([0.0] * 7 + [1.5, 1.5])
     assert [wait() for _ in range(10)] == pytest.approx([0.0] * 8 + [3.0, 6.0])
     assert wait(within=1) == pytest.approx(9.0)  # not counted
     clock.now += 9
     assert [wait(), wait()] == pytest.approx([0.0, 3.0])
     ledger.note_spent("o", "k", {"counter": 15}, [counter])
     clock.now += 45
-    assert wait(cancels=False) == 0
+    assert wait(OTHER) == 0
 
 
 def test_the_clock_is_read_with_what_nobody_needs(clock: Clock) -> None:
     """Three looks at public lists in three seconds, whatever is read of the clock beside them."""
     ledger, limit = Ledger(clock), Limit(name="weight", amount=3, seconds=3, of_cancels=False)
 
-    def look(*, probes: bool = False) -> float:
-        return ledger.reserve("o", "", {"weight": 1}, [limit], cancels=False, probes=probes)
+    def look(precedence: Precedence = OTHER) -> float:
+        return ledger.reserve("o", "", {"weight": 1}, [limit], precedence=precedence)
 
-    assert look(probes=True) == 0 < look(probes=True)
+    assert look(PROBE) == 0 < look(PROBE)
     assert look() == look() == 0 < look()
     clock.now += 3.1
-    assert look() == 0 < look(probes=True)
+    assert look() == 0 < look(PROBE)
 
 
 def test_cancels_that_wait_keep_their_order(clock: Clock) -> None:
     """Each cancel that has to wait gets a time of its own, none before another that asked first."""
     ledger = Ledger(clock)
-    waits = [reserve(ledger, 50, cancels=True) for _ in range(6)]
+    waits = [reserve(ledger, 50) for _ in range(6)]
     assert waits == sorted(waits)
     assert waits[1] == 0 < waits[2] < waits[4]
 
@@ -95,28 +96,28 @@ def test_cancels_that_wait_keep_their_order(clock: Clock) -> None:
 def test_what_would_come_too_late_is_not_counted(clock: Clock) -> None:
     """A cancel that gives up leaves the room to others."""
     ledger = Ledger(clock)
-    assert reserve(ledger, 100, cancels=True) == 0
+    assert reserve(ledger, 100) == 0
     for _ in range(5):
-        assert ledger.reserve("o", "k", {"weight": 100}, [WEIGHT], cancels=True, within=1) > 1
-    assert reserve(ledger, 100, cancels=True) < WEIGHT.seconds + 2
+        assert ledger.reserve("o", "k", {"weight": 100}, [WEIGHT], precedence=CANCEL, within=1) > 1
+    assert reserve(ledger, 100) < WEIGHT.seconds + 2
 
 
 def test_limits_of_keys_are_apart(clock: Clock) -> None:
     """What one key spends of its own limit costs another key nothing."""
     ledger = Ledger(clock)
     for _ in range(10):
-        ledger.reserve("o", "a", {"orders": 1}, [ORDERS], cancels=True)
-    assert ledger.reserve("o", "a", {"orders": 1}, [ORDERS], cancels=True) > 0
-    assert ledger.reserve("o", "b", {"orders": 1}, [ORDERS], cancels=True) == 0
+        ledger.reserve("o", "a", {"orders": 1}, [ORDERS], precedence=CANCEL)
+    assert ledger.reserve("o", "a", {"orders": 1}, [ORDERS], precedence=CANCEL) > 0
+    assert ledger.reserve("o", "b", {"orders": 1}, [ORDERS], precedence=CANCEL) == 0
 
 
 def test_what_the_venue_says_goes_first(clock: Clock) -> None:
     """Headers that tell of others on the same address are believed."""
     ledger = Ledger(clock)
     ledger.note_spent("o", "k", {"weight": 95}, [WEIGHT])
-    assert reserve(ledger, 10, cancels=True) > 0
+    assert reserve(ledger, 10) > 0
     ledger.note_spent("o", "k", {"weight": 3}, [WEIGHT])  # no less than what was counted
-    assert reserve(ledger, 10, cancels=True) > 0
+    assert reserve(ledger, 10) > 0
 
 
 def test_a_ban_binds_everybody(clock: Clock) -> None:
@@ -125,7 +126,7 @@ def test_a_ban_binds_everybody(clock: Clock) -> None:
     ledger.block("o", "", 30)
     ledger.block("o", "", 5)
     assert ledger.blocked_for("o", "any") == 30
-    assert reserve(ledger, 1, cancels=True) == 30
+    assert reserve(ledger, 1) == 30
     assert ledger.blocked_for("elsewhere", "any") == 0
     clock.now += 31
     assert ledger.blocked_for("o", "any") == 0

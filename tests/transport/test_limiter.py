@@ -5,7 +5,10 @@ from collections.abc import Callable
 
 import pytest
 
+from masscancel.calls import Precedence
 from masscancel.transport.limiter import Limiter, Ticket, turns_of
+
+CANCEL, NEEDED, OTHER = Precedence.CANCEL, Precedence.NEEDED, Precedence.OTHER
 
 
 def taker(taken: list[str], name: str) -> Callable[[], None]:
@@ -80,11 +83,14 @@ def test_a_cancel_waits_for_no_listing() -> None:
     loop = asyncio.new_event_loop()
     taken: list[str] = []
     turns = turns_of(loop, "key")
-    listing = turns.acquire(taker(taken, "listing"), cancels=False)
-    other = turns.acquire(taker(taken, "other"), cancels=False)
-    cancel = turns.acquire(taker(taken, "cancel"), cancels=True)
-    assert (listing.held, other.held, cancel.held) == (True, False, True)
+    listing = turns.acquire(taker(taken, "listing"), OTHER)
+    other = turns.acquire(taker(taken, "other"), OTHER)
+    needed = turns.acquire(taker(taken, "needed"), NEEDED)
+    cancel = turns.acquire(taker(taken, "cancel"), CANCEL)
+    held = (listing.held, other.held, needed.held, cancel.held)
+    assert held == (True, False, True, True)
     listing.release()
+    needed.release()
     assert taken == []  # a cancel is under way: a listing's nonce would come after it
     cancel.release()
     assert taken == ["other"]
@@ -96,9 +102,9 @@ def test_cancels_of_a_key_go_one_after_another() -> None:
     loop = asyncio.new_event_loop()
     taken: list[str] = []
     turns = turns_of(loop, "key")
-    first = turns.acquire(taker(taken, "first"), cancels=True)
-    turns.acquire(taker(taken, "listing"), cancels=False)
-    second = turns.acquire(taker(taken, "second"), cancels=True)
+    first = turns.acquire(taker(taken, "first"), CANCEL)
+    turns.acquire(taker(taken, "listing"), OTHER)
+    second = turns.acquire(taker(taken, "second"), CANCEL)
     first.release()
     assert taken == ["second"]
     second.release()
@@ -109,8 +115,8 @@ def test_cancels_of_a_key_go_one_after_another() -> None:
 def test_keys_have_turns_of_their_own() -> None:
     """A key that is busy holds no other key up."""
     loop = asyncio.new_event_loop()
-    assert turns_of(loop, "one").acquire(lambda: None, cancels=True).held
-    assert turns_of(loop, "two").acquire(lambda: None, cancels=True).held
+    assert turns_of(loop, "one").acquire(lambda: None, CANCEL).held
+    assert turns_of(loop, "two").acquire(lambda: None, CANCEL).held
     loop.close()
 
 
@@ -120,10 +126,10 @@ async def test_a_turn_that_is_not_answered_passes_on() -> None:
     loop = asyncio.get_running_loop()
     turns = turns_of(loop, "hangs", patience=0.01)
     passed_on = asyncio.Event()
-    first = turns.acquire(lambda: None, cancels=True)
-    second = turns.acquire(passed_on.set, cancels=True)
+    first = turns.acquire(lambda: None, CANCEL)
+    second = turns.acquire(passed_on.set, CANCEL)
     first.written(loop)
     await passed_on.wait()
     assert second.held
     first.release()  # too late: it is the second's turn
-    assert not turns.acquire(lambda: None, cancels=True).held
+    assert not turns.acquire(lambda: None, CANCEL).held

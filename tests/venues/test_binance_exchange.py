@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import AsyncExitStack
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -422,3 +423,18 @@ async def test_the_switch_fires_renews_and_disarms() -> None:
         assert ordinary() == 0
         assert ("usdm", ETH) in left(exchange, account)
         assert len(exchange.open_orders(account, "usdm", BTC)) == 1  # the conditional one
+
+
+@pytest.mark.asyncio
+async def test_accounts_on_one_address_are_cancelled_at_once(binance: SimulatedExchange) -> None:
+    """The listings that cancels begin with may spend nearly all of an address's weight."""
+    async with SessionPool() as pool, AsyncExitStack() as stack:
+        accounts = [account_of(binance, number) for number in range(24)]  # 80 of 2,400 for each
+        targets = [
+            Target(await stack.enter_async_context(client_of(binance, each, pool=pool)), "usdm")
+            for each in accounts
+        ]
+        report = await cancel_many(targets, timeout=5)
+        assert report.all_ok
+        for account in accounts:
+            assert not binance.open_orders(account, "usdm")

@@ -24,7 +24,7 @@ from masscancel import (
     cancel_many,
 )
 from masscancel.calls import Limit
-from masscancel.sim import HELD, Account, Answer, Delay, EffectDelay, Hold, SimulatedExchange
+from masscancel.sim import HELD, Account, Answer, Delay, EffectDelay, Hang, Hold, SimulatedExchange
 from masscancel.sim.kraken import KrakenDialect
 from masscancel.venues.kraken import Kraken
 
@@ -271,3 +271,21 @@ async def test_an_unanswered_nonce_gives_way_to_the_next(kraken: SimulatedExchan
     assert sent == sorted(set(sent))
     connections = [each.connection for each in kraken.operations("cancel-all")]
     assert 2 <= len({*connections}) == len(connections) <= len(ack.attempts)
+
+
+@pytest.mark.asyncio
+async def test_a_cancel_of_a_pair_waits_for_no_listing_of_others(
+    kraken: SimulatedExchange,
+) -> None:
+    """Its own listing goes before those that nothing depends on, though they asked first."""
+    account = account_of(kraken, "one")
+    async with client_of(kraken, account) as client:
+        kraken.faults.add(Hang(), operation="open-orders", times=1)
+        hung = [asyncio.create_task(client.open_orders("spot", timeout=60)) for _ in range(6)]
+        await kraken.until(lambda: len(kraken.operations("open-orders")) == 1)
+        await client.cancel_all("spot", BTC)
+        assert len(kraken.operations("open-orders")) == 2
+        assert open_symbols(kraken, account, "spot") == ["ETHUSD"] * 2
+        for task in hung:
+            task.cancel()
+        await asyncio.wait(hung)

@@ -19,6 +19,7 @@ from masscancel.transport.borrowed import BorrowedConnection
 from masscancel.transport.clock import NONCES
 from masscancel.transport.connection import Connection
 from masscancel.transport.host import Waiter
+from masscancel.transport.ledger import LEDGER
 from masscancel.transport.limiter import Turn
 from masscancel.transport.pool import SessionPool
 
@@ -239,6 +240,13 @@ class RestAttempt(LiveAttempt):
 
     def _write(self, connection: Connection | BorrowedConnection) -> None:
         call, credentials = self.call, self._credentials
+        if (wait := LEDGER.blocked_for(call.origin, credentials.api_key)) > 0:
+            # A ban that another has met while this one waited for its turn or connection.
+            self._pool.host(call.origin).give_back(connection, cancels=call.cancels)
+            banned = NotSent(f"{call.origin} allows no request for {wait:.1f} s")
+            banned.retry_after = wait
+            self._fail(banned)
+            return
         stamp = self._pool.stamp(call.origin, credentials.api_key, call.nonces_per_second)
         try:
             request = call.sign(call, credentials, stamp)

@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from masscancel.calls import Call, Reply
+from masscancel.calls import Call, Precedence, Reply
 from masscancel.engine.account import Account
 from masscancel.engine.attempt import LiveAttempt, RestAttempt, StreamAttempt
 from masscancel.engine.operation import TOO_LATE, Operation
@@ -128,28 +128,22 @@ class Execution:
         both = self._operation.via == "both" and self._call.on_stream is not None
         return policy.hedge if both else policy.patience
 
+    @property
+    def _precedence(self) -> Precedence:
+        precedence = self._operation.precedence
+        if precedence is Precedence.CANCEL and not self._call.cancels:
+            precedence = Precedence.NEEDED
+        if precedence is Precedence.NEEDED and self._sent_at is not None:
+            precedence = Precedence.AGAIN
+        return precedence
+
     def _ask(self) -> None:
-        """Ask for leave to send: a place, the key's turn, room in the ledger. Then send."""
+        """Ask for leave to send: a place, room in the ledger, the key's turn. Then send."""
         self._asking = True
-        call = self._call
         if self._place is None and (limiter := self._limiter()) is not None:
-            self._place = self._operation.take_place() or limiter.acquire(self._ask)
-        if self._place is not None and not self._place.held:
-            return
-        if self._turn is None and call.nonces_per_second:
-            turns = turns_of(self._loop, self._account.credentials.api_key)
-            self._turn = turns.acquire(self._ask, cancels=call.cancels)
-        if self._turn is not None and not self._turn.held:
-            return
-        wait = self._ledger_wait()
-        if wait <= 0:
-            self._send()
-        elif self._loop.time() + wait >= self._deadline:
-            self._blocked(wait)
-        else:
-            counted = call.cancels and call.costs
-            after = self._send if counted else self._ask
-            self._wait = self._account.pool.timers.at(self._loop.time() + wait, after)
+            self._place = self._operation.take_place() or limiter.acquire(self._ask_ledger)
+        if self._place is None or self._place.held:
+            self._ask_ledger()
 
     def _limiter(self) -> Limiter | None:
         """The limiter in which the call waits for a place; a direct cancel waits in none."""
@@ -157,7 +151,26 @@ class Execution:
         if operation.limiters is not None:
             cancels, others = operation.limiters
             return cancels if call.cancels else others
-        return None if call.cancels else self._account.places(call.origin)
+        alone = self._precedence is Precedence.OTHER
+        return self._account.places(call.origin) if alone else None
+
+    def _ask_ledger(self) -> None:
+        wait = self._ledger_wait()
+        if wait <= 0:
+            self._ask_turn()
+        elif self._loop.time() + wait >= self._deadline:
+            self._blocked(wait)
+        else:
+            counted = self._precedence is Precedence.CANCEL and self._call.costs
+            after = self._ask_turn if counted else self._ask_ledger
+            self._wait = self._account.pool.timers.at(self._loop.time() + wait, after)
+
+    def _ask_turn(self) -> None:
+        if self._call.nonces_per_second:
+            turns = turns_of(self._loop, self._account.credentials.api_key)
+            self._turn = turns.acquire(self._send, self._precedence)
+        if self._turn is None or self._turn.held:
+            self._send()
 
     def _ledger_wait(self) -> float:
         """The wait that the origin, or a limit, asks for, in seconds."""
@@ -170,7 +183,7 @@ class Execution:
             api_key,
             call.costs,
             account.limits(call.origin),
-            cancels=call.cancels,
+            precedence=self._precedence,
             within=self._deadline - self._loop.time(),
         )
 
@@ -310,7 +323,7 @@ class Execution:
                 account.pool.budgets.of(call.origin, account.credentials.api_key),
                 started=self._sent_at or self._loop.time(),
                 deadline=self._deadline,
-                urgent=call.cancels,
+                urgent=self._precedence is not Precedence.OTHER,
                 repeatable=call.repeatable,
                 patience=self._patience(),
                 endless_stamps=bool(call.nonces_per_second),

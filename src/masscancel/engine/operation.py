@@ -4,7 +4,7 @@ import time
 from random import getrandbits
 from typing import Final
 
-from masscancel.calls import Scope
+from masscancel.calls import Precedence, Scope
 from masscancel.engine.attempt import LiveAttempt
 from masscancel.engine.gate import OrderGate
 from masscancel.errors import MassCancelError
@@ -47,6 +47,7 @@ class Operation:
         "id",
         "limiters",
         "name",
+        "precedence",
         "scope",
         "venue",
         "via",
@@ -76,6 +77,8 @@ class Operation:
         self.limiters = limiters
         #: Whether requests want a connection of their own, where one can be had.
         self.fresh = False
+        #: What it goes before. In one that cancels, what does not is needed by what does.
+        self.precedence = Precedence.OTHER
         self._place = place
         self._events: Publisher | None = None
         self._part_of: Operation | None = None

@@ -1,7 +1,7 @@
 """The ledger: what has been spent of every documented limit, and who wants nothing for a while.
 
 One serves the whole process, since limits and bans belong to origins and keys, whoever asks. Within
-a limit, cancels go first: what does not cancel gets a share of it only, the clock's readings the
+a limit, cancels go first: whatever else there is gets a share of it only, the clock's readings the
 least. All times are seconds of ``time.monotonic``.
 """
 
@@ -14,14 +14,18 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from heapq import heappop, heappush
 from typing import Final
 
-from masscancel.calls import Limit
+from masscancel.calls import Limit, Precedence
 
 __all__ = ["LEDGER", "Ledger", "RetryBudget"]
 
-#: The share of a limit that is for what does not cancel.
-OTHERS_SHARE: Final = 0.5
-#: The share that is for reading a clock, so that no call waits for that.
-PROBES_SHARE: Final = 0.25
+#: The share of a limit up to which each may spend.
+SHARES: Final = {
+    Precedence.CANCEL: 1.0,
+    Precedence.NEEDED: 0.9,
+    Precedence.AGAIN: 0.75,
+    Precedence.OTHER: 0.5,
+    Precedence.PROBE: 0.25,
+}
 #: A window is counted in so many slots.
 _SLOTS: Final = 60
 
@@ -119,8 +123,7 @@ class Ledger:
         costs: Mapping[str, float],
         limits: Iterable[Limit],
         *,
-        cancels: bool,
-        probes: bool = False,
+        precedence: Precedence,
         within: float = math.inf,
     ) -> float:
         """Find out how long a request has to wait, and count it from then on.
@@ -132,25 +135,28 @@ class Ledger:
             api_key: who sends it.
             costs: what it spends, by the limits' names.
             limits: the origin's limits.
-            cancels: whether it cancels; if so, it goes before all others.
-            probes: whether it only reads a clock; if so, it goes after all others.
+            precedence: what it goes before.
             within: nothing is counted that would have to wait longer, in seconds.
 
         Returns:
             The wait, in seconds; 0 if it may leave now.
         """
-        now = self._clock()
+        now, share = self._clock(), SHARES[precedence]
+        needed = precedence is not Precedence.PROBE
         with self._lock:
             at = max(now, self._blocked_until(origin, api_key))
             windows = [
-                (self._window(limit, origin, api_key), costs[limit.name], limit.of_cancels)
+                (
+                    self._window(limit, origin, api_key),
+                    costs[limit.name],
+                    1.0 if needed and not limit.of_cancels else share,
+                )
                 for limit in limits
                 if costs.get(limit.name)
             ]
-            for window, cost, of_cancels in windows:
-                share = OTHERS_SHARE if of_cancels and not cancels else 1.0
-                at = max(at, window.earliest(cost, now, PROBES_SHARE if probes else share))
-            if at <= now or (cancels and at - now < within):
+            for window, cost, allowed in windows:
+                at = max(at, window.earliest(cost, now, allowed))
+            if at <= now or (precedence is Precedence.CANCEL and at - now < within):
                 for window, cost, _ in windows:
                     window.spend(cost, at)
         return at - now

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from typing import Final
 from weakref import WeakKeyDictionary
 
+from masscancel.calls import Precedence
+
 __all__ = ["Limiter", "Ticket", "Turn", "turns_of"]
 
 
@@ -144,43 +146,43 @@ class Turn(Ticket):
 class Turns:
     """Lets the nonces of one key arrive in order: one at a time, cancels first.
 
-    A cancel waits for other cancels only: its nonce is greater than those of the listings that left
-    before it, so at worst one of them is refused and asks again.
+    Nobody waits for what comes later in precedence: the nonce of a cancel is greater than those of
+    the listings that left before it, so at worst one of them is refused and asks again.
     """
 
     __slots__ = ("_busy", "_patience", "_waiting")
 
     def __init__(self, patience: float) -> None:
         self._patience = patience
-        self._busy = {True: False, False: False}  # by whether they cancel
-        self._waiting: dict[bool, deque[Turn]] = {True: deque(), False: deque()}
+        self._busy: set[Precedence] = set()
+        self._waiting: dict[Precedence, deque[Turn]] = {each: deque() for each in Precedence}
 
-    def acquire(self, ready: Callable[[], object], *, cancels: bool) -> Turn:
+    def acquire(self, ready: Callable[[], object], precedence: Precedence) -> Turn:
         """Take the turn, now if it is free; otherwise ``ready`` is called when it is held."""
 
         def give_back() -> None:
-            self._busy[cancels] = False
+            self._busy.discard(precedence)
             self._hand_over()
 
-        if self._is_free(cancels):
+        if self._is_free(precedence):
             turn = Turn(self._patience, give_back)
-            turn.held = self._busy[cancels] = True
+            turn.held = True
+            self._busy.add(precedence)
         else:
             turn = Turn(self._patience, give_back, ready)
-            self._waiting[cancels].append(turn)
+            self._waiting[precedence].append(turn)
         return turn
 
-    def _is_free(self, cancels: bool) -> bool:
-        return not self._busy[True] and (cancels or not self._busy[False])
+    def _is_free(self, precedence: Precedence) -> bool:
+        return all(busy > precedence for busy in self._busy)
 
     def _hand_over(self) -> None:
-        """Grant the turn to the next cancel, otherwise to the next of the others."""
-        for cancels in (True, False):
-            queue = self._waiting[cancels]
-            while queue and self._is_free(cancels):
+        """Grant the turn to the next in precedence."""
+        for precedence, queue in self._waiting.items():
+            while queue and self._is_free(precedence):
                 turn = queue.popleft()
                 if turn.wanted:
-                    self._busy[cancels] = True
+                    self._busy.add(precedence)
                     turn.grant()
 
 

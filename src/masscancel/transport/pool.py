@@ -17,7 +17,7 @@ except ImportError:  # not on Windows
 
 import aiohttp
 
-from masscancel.calls import SMALL_REPLY, Limit, Probe, Reply, Stamp
+from masscancel.calls import SMALL_REPLY, Limit, Precedence, Probe, Reply, Stamp
 from masscancel.errors import ConfigurationError, MassCancelError, NotSent, ProtocolError
 from masscancel.events import PROCESS, Listener, OriginBlocked, Publisher
 from masscancel.transport.borrowed import WARNING, BorrowedConnection, BorrowedHost
@@ -439,7 +439,9 @@ class SessionPool:
         """Wait while the origin wants nothing, or its limits leave no room for a probe."""
         limits = self._limits.get(probe.origin, ())
         while True:
-            wait = LEDGER.reserve(probe.origin, "", probe.costs, limits, cancels=False, probes=True)
+            wait = LEDGER.reserve(
+                probe.origin, "", probe.costs, limits, precedence=Precedence.PROBE
+            )
             if wait <= 0:
                 return
             await asyncio.sleep(wait)
