@@ -289,3 +289,14 @@ def test_a_slow_sweep_is_repeated_half_a_second_after_its_end() -> None:
     begun.updated(update("open", "late"), 2.5)
     begun.swept(3.0)
     assert begun.step(3.0) == Step(Do.SWEEP, 3.0)
+
+
+def test_a_flat_scope_needs_no_sweep_that_came_too_late() -> None:
+    """An order that no sweep covered, and that is gone from two listings, is no reason to go on."""
+    begun = proof(swept=False, deadline=1.0)
+    begun.sweeping(0.0)
+    begun.swept(0.6)  # so slow that there is no time for another
+    begun.listed(0.6, 0.61, [order()])
+    begun.listed(0.62, 0.63, [])
+    begun.listed(0.63 + SETTLE, 0.64 + SETTLE, [])
+    assert begun.step(0.64 + SETTLE).do is Do.DONE

@@ -365,3 +365,22 @@ async def test_no_listing_overlaps_another(exchange: SimulatedExchange) -> None:
     ours = exchange.operations("cancel-all", "open-orders")
     assert [r.operation for r in ours] == ["cancel-all", "open-orders", "open-orders"]
     assert all(a.at <= b.at for a, b in pairwise(ours))
+
+
+async def test_slow_answers_are_waited_for(exchange: SimulatedExchange) -> None:
+    """A sweep and a listing that take most of the time count when they are answered after all."""
+    account = account_of(exchange)
+    exchange.faults.add(Hold("sweep"), operation="cancel-all", nth=1)
+    exchange.faults.add(Hold("list"), operation="open-orders", nth=2)
+    async with client_of(exchange, account) as client:
+        proving = asyncio.create_task(
+            client.cancel_all_and_confirm("cash", settle=SETTLE, timeout=1.5)
+        )
+        await exchange.until(lambda: exchange.operations("open-orders"))
+        exchange.release("sweep")
+        await exchange.until(lambda: "list" in exchange.waiting)
+        await asyncio.sleep(0)
+        exchange.release("list")
+        confirmation = await proving
+    assert len(confirmation.acks) == len(exchange.operations("cancel-all")) == 1
+    assert len(exchange.operations("open-orders")) == 3

@@ -190,9 +190,9 @@ class Execution:
     def _blocked(self, wait: float) -> None:
         """Nothing may be sent in time: end the call, unless an attempt is still on its way."""
         self._stop_asking()
-        origin = self._call.origin
-        why = f"{origin} allows no further request within the time"
-        self._errors.append(RateLimited(message=why, retry_after=wait))
+        if not self._errors:  # otherwise there is more to say than this
+            why = f"{self._call.origin} allows no further request within the time"
+            self._errors.append(RateLimited(message=why, retry_after=wait))
         if self._running:  # its answer is waited for; nothing else is due before
             self._retry_now().plan_nothing()
             self._wake_at(self._deadline)

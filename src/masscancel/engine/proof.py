@@ -122,7 +122,7 @@ class Proof:
         """Decide what to do now."""
         if not self._swept:
             return Step(Do.SWEEP, now)
-        if self._flat and not self._sweep_due:
+        if self._flat:
             return Step(Do.DONE, now)
         close = self._close(now)
         if now >= close:
@@ -170,6 +170,7 @@ class Proof:
     def swept(self, now: float) -> None:
         """Note that the sweep was acknowledged."""
         self._longest_sweep = max(self._longest_sweep, now - self._sweep_began)
+        self._sweep_failed = False
         self._sweep_wait = self._policy.list_again[0]
         if not self._sweep_due:
             self._sweep_again_at = max(self._sweep_again_at, now + self._sweep_interval)

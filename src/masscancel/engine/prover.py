@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any, Final
 
 from masscancel.engine.operation import TOO_LATE, Operation
 from masscancel.engine.proof import Do, Proof, ProofPolicy
@@ -22,6 +23,9 @@ __all__ = ["Prover"]
 log = logging.getLogger("masscancel")
 
 Order = OpenOrder | OrderUpdate
+
+#: So many sweeps go on beside each other at most; the oldest gives way to a further one.
+_SWEEPS: Final = 2
 
 
 class Prover:
@@ -45,9 +49,11 @@ class Prover:
         settle: float,
         policy: ProofPolicy,
         books: tuple[tuple[str, ...], tuple[str, ...]],
-        sweep: Callable[[Operation], Awaitable[Ack]],
-        list_orders: Callable[[Operation], Awaitable[list[OpenOrder]]],
-        find_states: Callable[[Sequence[Order], Operation], Awaitable[Mapping[str, OrderState]]],
+        sweep: Callable[[Operation], Coroutine[Any, Any, Ack]],
+        list_orders: Callable[[Operation], Coroutine[Any, Any, list[OpenOrder]]],
+        find_states: Callable[
+            [Sequence[Order], Operation], Coroutine[Any, Any, Mapping[str, OrderState]]
+        ],
         watch: Watch | None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
@@ -68,6 +74,10 @@ class Prover:
         self._asked_about: Sequence[Order] = ()
         self._ask_again = False
         self._explaining: asyncio.Task[None] | None = None
+        self._sweeps: list[asyncio.Task[Ack]] = []  # that are under way, oldest first
+        self._listing: asyncio.Task[list[OpenOrder]] | None = None
+        self._listing_began = 0.0
+        self._dropped: set[asyncio.Task[Any]] = set()
         self._acks: list[Ack] = []
         self._may_have_swept = False
         self._last_error: MassCancelError | None = None
@@ -108,9 +118,11 @@ class Prover:
         finally:
             if unlisten is not None:
                 unlisten()
-            if self._explaining is not None:
-                self._explaining.cancel()
-                await asyncio.wait((self._explaining,))
+            beside = self._explaining, self._listing, *self._sweeps, *self._dropped
+            tasks = [task for task in beside if task is not None]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     def _tell_news(self) -> None:
         """Something has happened; perhaps in another thread, whose gate this is."""
@@ -119,6 +131,10 @@ class Prover:
     def _take_news(self, now: float) -> None:
         """Tell the proof what has happened since the last step."""
         self._news.clear()
+        for task in [sweep for sweep in self._sweeps if sweep.done()]:
+            self._take_sweep(task)
+        if self._listing is not None and self._listing.done():
+            self._take_listing(self._listing)
         for item in self._watch.drain() if self._watch is not None else ():
             if isinstance(item, Gap):
                 self._proof.missed(now)
@@ -136,33 +152,68 @@ class Prover:
         return symbol in (None, update.symbol) and in_books
 
     async def _sweep(self, now: float) -> None:
+        """Sweep. One that is slow goes on beside what follows: its answer is not thrown away."""
         self._proof.sweeping(now)
+        if self._listing is not None:  # what it shows may be of before
+            self._drop(self._listing)
+            self._listing = None
+        if len(self._sweeps) == _SWEEPS:
+            self._drop(self._sweeps.pop(0))
+        work = self._sweep_once(self._operation.within(self._operation.deadline))
+        task = self._loop.create_task(work)
+        self._sweeps.append(task)
+        if await self._ends(task, now):
+            self._take_sweep(task)
+        else:
+            self._proof.sweep_failed(self._loop.time())
+
+    def _drop(self, task: asyncio.Task[Any]) -> None:
+        """Stop waiting for a sweep or a listing."""
+        task.cancel()
+        self._dropped.add(task)
+
+    def _take_sweep(self, task: asyncio.Task[Ack]) -> None:
+        is_latest = task is self._sweeps[-1]
+        self._sweeps.remove(task)
+        now = self._loop.time()
         try:
-            self._acks.append(await self._sweep_once(self._part(now)))
+            self._acks.append(task.result())
         except MassCancelError as error:
             if not self._may_have_swept and _is_final(error):
                 self._operation.describe(error)
                 raise
-            self._proof.sweep_failed(self._loop.time(), error.retry_after or 0.0)
+            if is_latest:
+                self._proof.sweep_failed(now, error.retry_after or 0.0)
             self._note(error)
             self._may_have_swept |= error.may_have_executed
         else:
-            self._proof.swept(self._loop.time())
+            if is_latest:
+                self._proof.swept(now)
             self._may_have_swept = True
 
     async def _list(self, now: float) -> None:
-        closing = self._proof.is_closing(now)
-        part = self._operation.within(self._operation.deadline) if closing else self._part(now)
-        # A reply that was held back on the connection of the first listing must not be taken for
-        # the second.
-        part.fresh = self._proof.would_close
-        try:
-            orders = await self._list_once(part)
-        except MassCancelError as error:
+        if self._listing is None:
+            part = self._operation.within(self._operation.deadline)
+            # A reply that was held back on the connection of the first listing must not be taken
+            # for the second.
+            part.fresh = self._proof.would_close
+            self._listing = self._loop.create_task(self._list_once(part))
+            self._listing_began = now
+        if await self._ends(self._listing, now):
+            self._take_listing(self._listing)
+        else:
             self._proof.unreadable(now, self._loop.time())
+
+    def _take_listing(self, task: asyncio.Task[list[OpenOrder]]) -> None:
+        self._listing = None
+        began, now = self._listing_began, self._loop.time()
+        try:
+            orders = task.result()
+        except MassCancelError as error:
+            self._proof.unreadable(began, now)
             self._note(error)
         else:
-            self._proof.listed(now, self._loop.time(), orders)
+            self._proof.listed(began, now, orders)
             if self._ask_again:  # an order was open still: once a listing, it is asked about
                 self._asked_about, self._ask_again = (), False
 
@@ -191,7 +242,9 @@ class Prover:
             self._news.set()
 
     def _note(self, error: MassCancelError) -> None:
-        self._last_error = error
+        """Keep the last error; one of what could not even be sent hides none that says more."""
+        if error.attempts or self._last_error is None:
+            self._last_error = error
         log.debug("%s", error)
 
     async def _wait(self, until: float) -> None:
@@ -201,10 +254,17 @@ class Prover:
         finally:
             timer.cancel()
 
-    def _part(self, now: float) -> Operation:
-        """One sweep or listing: it may not take all of the time, so that others can follow."""
+    async def _ends(self, task: asyncio.Task[Any], now: float) -> bool:
+        """Whether a sweep or listing ends soon. If not, it goes on while others follow."""
         left = self._operation.deadline - now
-        return self._operation.within(now + max(left / 3, min(1.0, left / 2)))
+        soon = None if self._proof.is_closing(now) else max(left / 3, min(1.0, left / 2))
+        await asyncio.wait((task,), timeout=soon)
+        if not task.done():
+            task.add_done_callback(self._set_news)
+        return task.done()
+
+    def _set_news(self, _: object) -> None:
+        self._news.set()
 
     def _confirmation(self, elapsed: float) -> Confirmation:
         return Confirmation(
