@@ -102,14 +102,14 @@ async def scene(
         pool = SessionPool(warm=0, connections=2)
         retry = RetryPolicy(patience=0.01, base=0.002)
         async with pool, client_of(exchange, account, pool=pool, retry=retry) as client:
+            under_way = UnderWay()
+            pool.subscribe(under_way)
             if used:
                 await client.open_orders("cash")
             for fault in faults:
                 exchange.faults.add(
                     fault, path="order/all" if times is None else "order/", times=times
                 )
-            under_way = UnderWay()
-            pool.subscribe(under_way)
             yield client, pool, under_way
 
 

@@ -305,10 +305,12 @@ class Execution:
         measuring = pool.measure(probe, since=attempt.stamped_at, date_ms=refused.date_ms)
         self._stale = measuring
         measuring.add_done_callback(self._measured)
-        pool.timers.at(self._loop.time() + self._account.policy.patience, self._measured)
+        if refused.date_ms is not None:  # that date will do; a measurement would be better
+            soon = self._loop.time() + self._account.policy.patience / 4
+            pool.timers.at(soon, self._measured)
 
     def _measured(self, _: object = None) -> None:
-        """Go on: the clock has been measured, or that takes too long."""
+        """Go on: the clock has been measured, can't be, or is known well enough."""
         if self._stale is not None:
             self._stale = None
             self._advance()
