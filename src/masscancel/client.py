@@ -476,6 +476,9 @@ class Client(Generic[V]):
         except MassCancelError as error:
             operation.finished(str(error), loop.time(), error)
             raise
+        except BaseException as problem:
+            operation.finished("ended by its caller", loop.time(), problem)
+            raise
         operation.finished(outcome, loop.time())
         return value
 

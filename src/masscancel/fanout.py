@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol, Self, runtime_checkable
 
 import msgspec
 
-from masscancel.arguments import check_settle, check_timeout
+from masscancel.arguments import check_settle, check_timeout, scope_of
 from masscancel.calls import Scope
 from masscancel.engine.gate import OrderGate
 from masscancel.engine.operation import TOO_LATE
@@ -130,11 +130,16 @@ class Target(msgspec.Struct, frozen=True):
 
     @property
     def scope(self) -> Scope:
-        """The scope to cancel there."""
-        return Scope(self.account_category, self.symbol, self.books)
+        """The scope to cancel there.
+
+        Raises:
+            ConfigurationError: the books are a string.
+        """
+        return scope_of(self.account_category, self.symbol, self.books)
 
     def __str__(self) -> str:
-        return f"{self.scope} [{self.client.account}]"
+        scope = Scope(self.account_category, self.symbol, self.books)
+        return f"{scope} [{self.client.account}]"
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -510,7 +515,7 @@ class _FanOut:
             elapsed=self.elapsed(),
         )
         if error is not None and self._note is not _ignore:
-            log.error("%s: not cancelled for certain: %s", target, error)
+            log.error("%s: the cancel failed: %s", target, error)
         self._note(index, outcome)
         self._left -= 1
         if not self._left:

@@ -18,7 +18,7 @@ from masscancel.events import (
     GateOpened,
     GateShut,
 )
-from masscancel.sim import Answer, SimulatedExchange
+from masscancel.sim import Answer, Hang, SimulatedExchange
 from support import SECRETS, account_of, client_of
 
 pytestmark = pytest.mark.asyncio
@@ -133,9 +133,22 @@ async def test_failures_that_nobody_raises_are_logged(
     exchange.faults.add(Answer(400, b'{"code":300012}'), operation="cancel-all", times=None)
     async with client_of(exchange, account_of(exchange)) as client:
         await cancel_many(Target(client, "cash"))
-    assert [r.levelname for r in caplog.records if "not cancelled for certain" in r.message] == [
-        "ERROR"
-    ]
+    lines = [r.levelname for r in caplog.records if "cash [group-0]: the cancel failed" in r.message]
+    assert lines == ["ERROR"]
+
+
+async def test_a_call_that_its_caller_ends_is_told(
+    exchange: SimulatedExchange, heard: list[Event]
+) -> None:
+    """Whoever follows calls by their ids sees each end; what had been sent may be carried out."""
+    exchange.faults.add(Hang(), operation="cancel-all")
+    async with client_of(exchange, account_of(exchange)) as client:
+        call = asyncio.create_task(client.cancel_all("cash"))
+        await exchange.until(lambda: exchange.operations("cancel-all"))
+        call.cancel()
+        await asyncio.wait((call,))
+    (end,) = [event for event in heard if isinstance(event, CallEnded)]
+    assert (end.ok, end.error, end.may_have_executed) == (False, "CancelledError", True)
 
 
 async def test_gates_are_told(heard: list[Event]) -> None:

@@ -168,7 +168,7 @@ async def test_failures_after_a_return_are_a_group(
                 pass
         (error,) = caught.value.exceptions
         assert isinstance(error, AuthenticationError)
-        assert "cash [group-0]: not cancelled for certain" in caplog.text
+        assert "cash [group-0]: the cancel failed" in caplog.text
         assert guard.report is not None
         assert [outcome.ok for outcome in guard.report.outcomes] == [False, True]
         assert exchange.open_orders(account, "margin") == []

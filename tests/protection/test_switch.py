@@ -199,7 +199,7 @@ async def test_a_failure_is_noted_on_what_ended_the_block(
                 raise LookupError
         (note,) = caught.value.__notes__
         assert "AUTHENTICATION_FAILED" in note
-        assert "cash [group-0]: not cancelled for certain" in caplog.text
+        assert "cash [group-0]: the cancel failed" in caplog.text
 
 
 @pytest.mark.asyncio

@@ -131,6 +131,11 @@ class Operation:
         """Tell an error whose it is, and what had been tried."""
         error.describe(self.attempts(), context=self.what)
 
+    def _may_have_executed(self, error: BaseException | None) -> bool:
+        if isinstance(error, MassCancelError):
+            return error.may_have_executed
+        return error is not None and any(each.fate == "unknown" for each in self._attempts)
+
     # Events. Where nobody listens, none is made.
 
     def started(self, events: Publisher, now: float) -> None:
@@ -176,8 +181,8 @@ class Operation:
                 )
             )
 
-    def finished(self, outcome: str, now: float, error: MassCancelError | None = None) -> None:
-        """Publish the end."""
+    def finished(self, outcome: str, now: float, error: BaseException | None = None) -> None:
+        """Publish the end. Of what its caller has ended, an attempt may be carried out still."""
         if self._events is not None:
             self._events.publish(
                 CallEnded(
@@ -189,7 +194,7 @@ class Operation:
                     ok=error is None,
                     outcome=outcome,
                     error="" if error is None else type(error).__name__,
-                    may_have_executed=error is not None and error.may_have_executed,
+                    may_have_executed=self._may_have_executed(error),
                     attempts=len(self._attempts),
                     elapsed=now - self._started_at,
                 )

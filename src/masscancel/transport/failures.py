@@ -15,11 +15,15 @@ _EXHAUSTED: Final = frozenset(
     {errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS, errno.ENOMEM}
 )
 
+_MAKE_ROOM: Final = "this process needs room for a connection: see its limit of open files"
+_CHECK_THE_WAY: Final = "check the venue's URL, and the network, firewall and proxy on the way"
+
 
 def not_sent(origin: str, problem: BaseException) -> NotSent:
     """Make the error for an origin that could not be reached."""
     error = NotSent(f"{origin} could not be reached: {why(problem)}")
     error.exhausted = is_exhausted(problem)
+    error.advice = _MAKE_ROOM if error.exhausted else _CHECK_THE_WAY
     return error
 
 
