@@ -133,7 +133,9 @@ async def test_failures_that_nobody_raises_are_logged(
     exchange.faults.add(Answer(400, b'{"code":300012}'), operation="cancel-all", times=None)
     async with client_of(exchange, account_of(exchange)) as client:
         await cancel_many(Target(client, "cash"))
-    lines = [r.levelname for r in caplog.records if "cash [group-0]: the cancel failed" in r.message]
+    lines = [
+        r.levelname for r in caplog.records if "cash [group-0]: the cancel failed" in r.message
+    ]
     assert lines == ["ERROR"]
 
 
