@@ -95,6 +95,11 @@ class Client(Generic[V]):
     ) -> None:
         check_kind("credentials", credentials, Credentials, "Credentials(key, secret)")
         check_kind("venue", venue, Venue, "a venue of masscancel.venues, such as Binance()")
+        if venue.passphrase and not credentials.passphrase:
+            raise ConfigurationError(
+                f"a key of {venue.title} has a passphrase, too: Credentials(key, secret, "
+                "passphrase=...), or ..._PASSPHRASE in the environment"
+            )
         check_kind("pool", pool, SessionPool | None, "an entered SessionPool")
         check_kind("retry", retry, RetryPolicy | None, "a RetryPolicy")
         check_kind("proof", proof, ProofPolicy | None, "a ProofPolicy")

@@ -147,7 +147,7 @@ EnvPrefix = Annotated[
     typer.Option(
         "--env-prefix",
         metavar="PREFIX",
-        help="Read PREFIX_API_KEY and PREFIX_API_SECRET.",
+        help="Read PREFIX_API_KEY and PREFIX_API_SECRET, and PREFIX_PASSPHRASE if set.",
         show_default="MASSCANCEL_<VENUE> if set, else MASSCANCEL",
     ),
 ]

@@ -29,6 +29,8 @@ _COVERED: Final[Sequence[_Shown]] = (
     ("books", lambda can: ", ".join(can.books), False),
     ("--book", lambda can: can.separable, True),
     ("stops", lambda can: can.stop_orders, True),
+    ("contains", lambda can: ", ".join(can.contains) or None, False),
+    ("out of reach", lambda can: ", ".join(can.unreachable) or None, False),
     ("settle", lambda can: f"{can.settle:g} s", True),
     ("switch", lambda can: can.switch, True),
 )
@@ -41,8 +43,9 @@ def venues(as_json: AsJson = False) -> int:
     id: whether a request's id comes back in it. updates: whether order updates can be followed.
 
     books: what a cancel covers. --book: whether some of them can be left out. stops: whether stop
-    orders are cancelled too. settle: between the two listings of a proof. switch: what the venue's
-    own dead man's switch covers. Settings: what -o takes.
+    orders are cancelled too. contains: other categories whose orders are cancelled with it. out of
+    reach: orders that no call cancels. settle: between the two listings of a proof. switch: what
+    the venue's own dead man's switch covers. Settings: what -o takes.
     """
     kinds: list[type[Venue]] = []
     missing: dict[str, str] = {}

@@ -310,4 +310,4 @@ def _has_switch(target: Target) -> bool:
     client: Any = target.client  # a Twinned, as was checked
     abilities = client.venue.abilities.get(target.account_category)
     scope = "account" if target.symbol is None else "symbol"
-    return abilities is not None and bool(abilities.switch == scope)
+    return abilities is not None and abilities.switch in (scope, "both")

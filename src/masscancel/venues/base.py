@@ -6,17 +6,27 @@ this module is a whole one to copy.
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self, TypeAlias
 
 import msgspec
 from msgspec.structs import force_setattr
 
 from masscancel.calls import Flow, Limit, Probe, Reply, Scope, StreamDialect
-from masscancel.errors import ScopeError
+from masscancel.errors import ConfigurationError, ScopeError
 from masscancel.models import Ack, OpenOrder, OrderState, OrderUpdate, Permission
-from masscancel.venues.toolkit import check_origin
+from masscancel.venues.toolkit import check_origin, is_whole
 
 __all__ = ["Abilities", "Symbols", "Venue"]
+
+
+#: How a scope is cancelled; all but the first begin with a listing.
+Way: TypeAlias = Literal[
+    "one call",
+    "a call per symbol",
+    "a call per settle coin",
+    "a call per batch of ids",
+    "one by one",
+]
 
 
 class Symbols(msgspec.Struct, frozen=True):
@@ -36,31 +46,37 @@ class Abilities(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         symbols: how the category spells its symbols.
-        whole_account: how everything is cancelled: ``"one call"``, or ``"a call per symbol"`` after
-            a listing, so that orders of symbols that appear in between are not covered.
-        one_symbol: how one symbol is cancelled: ``"one call"``, or ``"a call per batch of ids"``
-            after a listing.
+        whole_account: how everything is cancelled: ``"one call"`` (to each of its books), or what
+            takes a listing first, so that orders that appear in between are not covered.
+        one_symbol: how one symbol is cancelled, likewise.
         ack: what the venue's answer tells: ``"received"``, ``"count"`` or ``"orders"``.
         echoes_id: whether a request's id comes back in the answer.
         books: the sets of orders that the category has, all of which a cancel covers by default.
         separable: whether ``books=`` may leave some of them out; otherwise the venue's call can't.
         stop_orders: whether stop and other conditional orders are cancelled too.
+        contains: the categories whose orders are this one's, too.
+        unreachable: kinds of orders that belong here and that no call cancels, for people.
         stream: whether order updates can be followed here.
-        switch: what the venue's own dead man's switch covers, ``None`` if it has none.
+        switch: what the venue's own dead man's switch covers: ``"account"`` (all of the category),
+            ``"symbol"``, ``"both"`` (either); ``None`` if it has none.
+        switch_seconds: the least and the most that it may be set to.
         settle: how long an order may take from its acknowledgement to the listing, in seconds: the
             time between the two listings of a proof, unless the caller asks for more.
     """
 
     symbols: Symbols
-    whole_account: Literal["one call", "a call per symbol"]
-    one_symbol: Literal["one call", "a call per batch of ids"]
+    whole_account: Way
+    one_symbol: Way
     ack: Literal["received", "count", "orders"]
     echoes_id: bool = False
     books: tuple[str, ...] = ("ordinary", "stop")
     separable: bool = False
     stop_orders: bool = True
+    contains: tuple[str, ...] = ()
+    unreachable: tuple[str, ...] = ()
     stream: bool = False
-    switch: Literal["account", "symbol"] | None = None
+    switch: Literal["account", "symbol", "both"] | None = None
+    switch_seconds: tuple[int, int] = (1, 86_400)
     settle: float = 0.25
 
 
@@ -73,6 +89,7 @@ class Venue(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         name: as in ``--venue``, such as ``ascendex``.
         title: for people, such as ``AscendEX``.
+        passphrase: whether its keys have a third part.
         abilities: what it can do, by account category.
 
     Raises:
@@ -82,6 +99,7 @@ class Venue(msgspec.Struct, frozen=True, kw_only=True):
 
     name: ClassVar[str]
     title: ClassVar[str]
+    passphrase: ClassVar[bool] = False
     abilities: ClassVar[Mapping[str, Abilities]]
 
     def __post_init__(self) -> None:
@@ -150,6 +168,39 @@ class Venue(msgspec.Struct, frozen=True, kw_only=True):
                 + ", ".join(self.abilities)
             )
         return found
+
+    def check_switch(self, scope: Scope, timeout_ms: int) -> int:
+        """Check what the venue's own dead man's switch is to be set to.
+
+        Returns:
+            The whole seconds that it is set to; 0 disarms it.
+
+        Raises:
+            ScopeError: the switch does not cover exactly the scope.
+            ConfigurationError: the time is no whole number of seconds, too short or too long.
+                Rounding could disarm it.
+        """
+        abilities = self.ability(scope.account_category)
+        covers, wanted = abilities.switch, "account" if scope.symbol is None else "symbol"
+        if covers not in (wanted, "both") or scope.books is not None:
+            what = {None: "has none", "both": "covers all books"}.get(
+                covers, f"covers one {covers}"
+            )
+            raise ScopeError(
+                f"the dead man's switch of {self.title} does not cover this scope: for "
+                f"{scope.account_category} it {what}"
+            )
+        least, most = abilities.switch_seconds
+        if (
+            not is_whole(timeout_ms, 0, most * 1000)
+            or timeout_ms % 1000
+            or 0 < timeout_ms < least * 1000
+        ):
+            raise ConfigurationError(
+                f"the dead man's switch of {self.title} takes {least} to {most} whole seconds, or "
+                f"0 to disarm it, not {timeout_ms!r} ms"
+            )
+        return timeout_ms // 1000
 
     def origin(self, account_category: str) -> str:
         """The origin that the category's requests go to.
@@ -228,10 +279,8 @@ class Venue(msgspec.Struct, frozen=True, kw_only=True):
             The venue's time at which it will fire, ms since the epoch; ``None`` if it won't.
 
         Raises:
-            ScopeError: before anything is yielded, if its switch does not cover exactly the scope.
+            ScopeError: before anything is yielded: as :meth:`check_switch`.
         """
-        del timeout_ms
-        covers = self.ability(scope.account_category).switch
-        what = "has none" if covers is None else f"covers one {covers} at a time"
-        raise ScopeError(f"the dead man's switch of {self.title}: it {what}")
+        self.check_switch(scope, timeout_ms)
+        raise NotImplementedError
         yield

@@ -1,5 +1,14 @@
 """Tools that venues share: steps of flows, settings, rows, values, envelopes and refusals."""
 
+from masscancel.venues.toolkit.parts import (
+    NOTHING_OPEN,
+    Answer,
+    Page,
+    Part,
+    act_on_pages,
+    every_page,
+    join,
+)
 from masscancel.venues.toolkit.refusals import (
     Refusal,
     foreign_error,
@@ -40,11 +49,16 @@ from masscancel.venues.toolkit.values import (
 )
 
 __all__ = [
+    "NOTHING_OPEN",
     "OK",
     "SLICE",
+    "Answer",
+    "Page",
+    "Part",
     "Refusal",
     "RowDecoder",
     "Rows",
+    "act_on_pages",
     "ask",
     "batches",
     "check_fresh",
@@ -54,10 +68,12 @@ __all__ = [
     "decode_json",
     "describe_json_error",
     "every",
+    "every_page",
     "finish",
     "foreign_error",
     "http_date",
     "is_whole",
+    "join",
     "kind_by_prefix",
     "merged",
     "milliseconds",

@@ -1,0 +1,159 @@
+"""Cancels of several calls: the parts, page after page, and the one Ack that they are together."""
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
+from typing import Any, Final, Generic, TypeVar
+
+import msgspec
+
+from masscancel.calls import Call, Flow, Scope
+from masscancel.errors import MassCancelError, ProtocolError
+from masscancel.models import Ack
+from masscancel.venues.toolkit.steps import ask
+
+T = TypeVar("T")
+
+#: The status of an Ack where there was nothing to cancel.
+NOTHING_OPEN: Final = "nothing open"
+#: So many names are told of what was not acknowledged.
+_NAMES: Final = 50
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer to one call of a cancel.
+
+    Attributes:
+        raw: the bytes of the reply.
+        status: the venue's word for it, or :data:`NOTHING_OPEN`.
+        cancelled: the ids that the answer says are cancelled; ``None`` where it does not tell.
+        failed: the orders that it says are not, and why; those that are gone already are no
+            failure.
+    """
+
+    raw: bytes
+    status: str = ""
+    cancelled: tuple[str, ...] | None = None
+    failed: Mapping[str, MassCancelError] = {}
+
+
+class Part(msgspec.Struct, frozen=True):
+    """The end of one part of a cancel.
+
+    Attributes:
+        results: of its calls; of a listing that shows nothing, an answer that says so.
+        left: what was not acknowledged, for people; orders that failed are named by themselves.
+    """
+
+    results: Sequence[Answer | MassCancelError]
+    left: Sequence[str] = ()
+
+
+def join(scope: Scope, parts: Sequence[Part]) -> Ack:
+    """Join the parts of a cancel into one Ack.
+
+    Raises:
+        MassCancelError: the first that failed, with a note that names all that is left.
+    """
+    results = [result for part in parts for result in part.results]
+    answers = [each for each in results if isinstance(each, Answer)]
+    errors = [each for each in results if isinstance(each, MassCancelError)]
+    errors += [error for each in answers for error in each.failed.values()]
+    if errors:
+        left = [name for part in parts for name in part.left]
+        left += [order_id for each in answers for order_id in each.failed]
+        error = errors[0]
+        if left:
+            more = f" and {len(left) - _NAMES} more" if len(left) > _NAMES else ""
+            error.add_note(f"not acknowledged: {', '.join(left[:_NAMES])}{more}")
+        if len(results) > 1:
+            error.add_note(f"{len(errors)} of {len(results)} calls failed")
+        raise error
+    told = [each.cancelled for each in answers if each.cancelled is not None]
+    status = next((each.status for each in answers if each.status != NOTHING_OPEN), NOTHING_OPEN)
+    return Ack(
+        account_category=scope.account_category,
+        symbol=scope.symbol or "",
+        status=status,
+        cancelled=tuple(chain.from_iterable(told)) if len(told) == len(answers) else None,
+        raw=b"\n".join(each.raw for each in answers),
+    )
+
+
+class Page(msgspec.Struct, Generic[T], frozen=True):
+    """A page of a listing.
+
+    Attributes:
+        rows: what it shows.
+        next: what the next page is asked for with; ``""`` after the last.
+        raw: the bytes of the reply.
+    """
+
+    rows: Sequence[T]
+    next: str = ""
+    raw: bytes = b""
+
+
+#: A listing has no more pages than this: a hundred thousand orders, fifty at a time.
+_PAGES: Final = 2_000
+
+
+def every_page(list_page: Callable[[str], Call[Page[T]]]) -> Flow[list[T]]:
+    """List page after page.
+
+    Args:
+        list_page: makes the call of a page, from what it is asked for with; ``""`` for the first.
+
+    Raises:
+        MassCancelError: a page could not be had.
+        ProtocolError: the pages do not end.
+    """
+    rows: list[T] = []
+    cursors = {""}
+    page = yield from ask(list_page(""))
+    while True:
+        rows.extend(page.rows)
+        if not page.next:
+            return rows
+        _check_goes_on(page, cursors)
+        page = yield from ask(list_page(page.next))
+
+
+def act_on_pages(
+    list_page: Callable[[str], Call[Page[T]]], act: Callable[[Page[T]], Flow[Part]]
+) -> Flow[list[Part]]:
+    """List page after page; what is done about one goes on beside the listing of the next.
+
+    Args:
+        list_page: as for :func:`every_page`.
+        act: cancels what a page shows.
+
+    Returns:
+        The parts; one of a page that could not be had is its error alone.
+    """
+    parts: list[Part] = []
+    cursors = {""}
+    result: Page[T] | MassCancelError
+    (result,) = yield [list_page("")]
+    while isinstance(result, Page):
+        steps: list[Call[Any] | Flow[Any]] = [act(result)]
+        if result.next:
+            try:
+                _check_goes_on(result, cursors)
+            except ProtocolError as error:
+                parts.append(Part([error], ["pages that can't be told apart"]))
+            else:
+                steps.append(list_page(result.next))
+        part, *following = yield steps
+        parts.append(Part([part], []) if isinstance(part, MassCancelError) else part)
+        if not following:
+            return parts
+        result = following[0]
+    parts.append(Part([result], ["orders that could not be listed"]))
+    return parts
+
+
+def _check_goes_on(page: Page[Any], cursors: set[str]) -> None:
+    """Check that the next page is another than those before, and that there is an end."""
+    if page.next in cursors or len(cursors) >= _PAGES:
+        raise ProtocolError("the listing has pages without end")
+    cursors.add(page.next)
