@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import aiohttp
 import msgspec
 import pytest
 
@@ -47,9 +48,9 @@ class Running:
 
 
 @asynccontextmanager
-async def running(venue: str) -> AsyncIterator[Running]:
+async def running(venue: str, *options: str) -> AsyncIterator[Running]:
     """Run one until the block ends; then it ends well."""
-    process = await spawn("sim", "--venue", venue, "--orders", "12", "--json")
+    process = await spawn("sim", "--venue", venue, "--orders", "12", "--json", *options)
     assert process.stdout is not None
     try:
         async with asyncio.timeout(30):
@@ -89,6 +90,25 @@ async def test_a_typo_is_no_success(venue: str) -> None:
             assert not found["ok"]
             _, listed = await simulated.run("orders", "--category", category)
             assert listed["orders"]
+
+
+@pytest.mark.asyncio
+async def test_limits_as_the_venue_has_them() -> None:
+    """With `--limits` it tells what has been spent, as the venue does; otherwise it does not."""
+    for options in (("--limits",), ()):
+        async with running("binance", *options) as simulated, aiohttp.ClientSession() as session:
+            url = simulated.fields["rest_url"]
+            async with session.get(f"{url}/api/v3/time") as reply:
+                assert ("X-MBX-USED-WEIGHT-1M" in reply.headers) == bool(options)
+
+
+@pytest.mark.asyncio
+async def test_limits_that_are_not_known() -> None:
+    """A venue whose limits are not simulated is not run as if they were."""
+    process = await spawn("sim", "--venue", "ascendex", "--limits")
+    _, errors = await process.communicate()
+    assert process.returncode == Status.USAGE
+    assert b"ascendex" in errors
 
 
 def test_every_url_leads_to_the_simulation() -> None:

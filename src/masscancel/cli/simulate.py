@@ -11,6 +11,7 @@ from typing import Annotated
 import msgspec
 import typer
 
+from masscancel import ConfigurationError
 from masscancel.cli.market import (
     COINS,
     MARKETS,
@@ -38,6 +39,7 @@ class _Plan(msgspec.Struct, frozen=True, kw_only=True):
     accounts: int
     orders: int
     seed: int
+    limits: bool
 
 
 def sim(
@@ -64,6 +66,12 @@ def sim(
         int, typer.Option(metavar="N", min=0, help="How many open orders in each account.")
     ] = 12,
     seed: Seed = 0,
+    limits: Annotated[
+        bool,
+        typer.Option(
+            "--limits", help="Count and refuse requests, and ban, as the venue documents it."
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> int:
     """Run the simulated exchange alone, until Ctrl-C.
@@ -79,7 +87,14 @@ def sim(
       masscancel sim --venue binance --port 8080 --accounts 3 --orders 100
     """
     known: Known = ctx.obj
-    plan = _Plan(market=market_of(venue), port=port, accounts=accounts, orders=orders, seed=seed)
+    plan = _Plan(
+        market=market_of(venue),
+        port=port,
+        accounts=accounts,
+        orders=orders,
+        seed=seed,
+        limits=limits,
+    )
     known.done("the simulated exchange is gone, with all its orders")
     asyncio.run(_serve(plan, as_json=as_json))
     return Status.DONE
@@ -92,9 +107,7 @@ async def _serve(plan: _Plan, *, as_json: bool) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopped.set)
     market = plan.market
-    async with SimulatedExchange(
-        market.open(market), port=plan.port, seed=plan.seed, history=_REMEMBERED
-    ) as exchange:
+    async with _exchange(plan) as exchange:
         opened = open_accounts(exchange, plan.accounts)
         rng = random.Random(plan.seed)  # noqa: S311  # a simulation's orders are no secret
         for account in opened:
@@ -108,6 +121,22 @@ async def _serve(plan: _Plan, *, as_json: bool) -> None:
         await stopped.wait()
     if sys.stderr.isatty():
         sys.stderr.write("\n")  # after the terminal's own ^C
+
+
+def _exchange(plan: _Plan) -> SimulatedExchange:
+    """Make the exchange, not entered yet.
+
+    Raises:
+        ConfigurationError: it is to refuse what the venue would, and the venue's limits are not
+            known to it.
+    """
+    dialect = plan.market.open(plan.market)
+    try:
+        return SimulatedExchange(
+            dialect, port=plan.port, seed=plan.seed, history=_REMEMBERED, limits=plan.limits
+        )
+    except ValueError as unknown:
+        raise ConfigurationError(f"--limits: {unknown}") from None
 
 
 def _shell_lines(

@@ -37,6 +37,7 @@ from masscancel.sim.faults import (
     WithoutId,
 )
 from masscancel.sim.kraken import KrakenDialect
+from masscancel.sim.limits import BinanceLimits, KrakenLimits, Limiter, Refusal
 from masscancel.sim.orders import (
     HELD,
     Account,
@@ -58,6 +59,7 @@ __all__ = [
     "Answer",
     "AscendEXDialect",
     "BinanceDialect",
+    "BinanceLimits",
     "CancelAll",
     "Delay",
     "Dialect",
@@ -76,13 +78,16 @@ __all__ = [
     "HugeBody",
     "Ignore",
     "KrakenDialect",
+    "KrakenLimits",
     "LateAck",
+    "Limiter",
     "LogRecord",
     "Moment",
     "OnCancel",
     "Order",
     "Received",
     "Redirect",
+    "Refusal",
     "Reply",
     "Request",
     "Route",

@@ -14,6 +14,7 @@ from masscancel.sim.ascendex import AscendEXDialect
 from masscancel.sim.dialect import Dialect, Reply, Request, Router, Session
 from masscancel.sim.engine import Engine
 from masscancel.sim.host import Host
+from masscancel.sim.limits import Limiter, limiter_of
 from masscancel.sim.records import CountingServer, Received
 from masscancel.sim.stream import Stream
 
@@ -36,7 +37,8 @@ class SimulatedExchange:
     websockets are pinged and silent clients dropped (None: never). `clock` gives the time in
     seconds; `history` bounds how many requests, log records and ended orders are remembered, and
     `backlog` how many messages may wait for a client of a websocket: one that reads none of them is
-    dropped then.
+    dropped then. `limits` has the venue count and refuse requests as it documents, by its own clock
+    (True), or as a limiter of yours does; raises `ValueError` where its limits are not known.
     """
 
     def __init__(
@@ -54,8 +56,13 @@ class SimulatedExchange:
         clock: Callable[[], float] = time.time,
         history: int = 1_000_000,
         backlog: int = 100_000,
+        limits: Limiter | bool = False,
     ) -> None:
         self.dialect: Dialect = AscendEXDialect() if dialect is None else dialect
+        if isinstance(limits, bool):
+            self._limits = limiter_of(self.dialect, clock) if limits else None
+        else:
+            self._limits = limits
         self.engine = Engine(
             seed=seed,
             ack_delay_ms=ack_delay_ms,
@@ -222,6 +229,13 @@ class SimulatedExchange:
         self.advance()
         return self.engine.log
 
+    @property
+    def limits(self) -> Limiter:
+        """What counts and refuses requests. Raises `ValueError` if nothing does."""
+        if self._limits is None:
+            raise ValueError("this exchange was made without limits")
+        return self._limits
+
     def release(self, tag: str = "") -> int:
         """Let go of every request that a `Hold` or `Hang` of this tag keeps; returns how many."""
         return self._host.waits.release(tag)
@@ -302,8 +316,7 @@ class SimulatedExchange:
                 return web.Response()
             reply: Reply | Session = Reply()
             if decision.executed:
-                reply = self._execute(request, handler, decision)
-                received.executed = True
+                reply, received.executed = self._execute(request, handler, decision)
             if not isinstance(reply, Reply):
                 if decision.ending is None:
                     received.answer, received.status = "upgraded", 101
@@ -353,11 +366,19 @@ class SimulatedExchange:
         request: Request,
         handler: Callable[[Engine, Request], Reply | Session],
         decision: Decision,
-    ) -> Reply | Session:
+    ) -> tuple[Reply | Session, bool]:
+        """Answer a request; whether it was carried out, rather than refused by the limits."""
         # The time is told only now: a request that was held up is judged by when it gets here.
         moment = self._host.moment(decision)
         self.engine.advance(moment.now_ms)
-        return handler(self.engine, replace(request, moment=moment))
+        request = replace(request, moment=moment)
+        limits = self._limits
+        if limits is None:
+            return handler(self.engine, request), True
+        if (refusal := limits.admit(request)) is not None:
+            return limits.settle(request, refusal), False
+        reply = handler(self.engine, request)
+        return limits.settle(request, reply) if isinstance(reply, Reply) else reply, True
 
     async def _stream(
         self,
