@@ -133,3 +133,47 @@ async def test_a_turn_that_is_not_answered_passes_on() -> None:
     assert second.held
     first.release()  # too late: it is the second's turn
     assert not turns.acquire(lambda: None, CANCEL).held
+
+
+def test_thousands_give_their_place_back_at_once() -> None:
+    """A limit that leaves nobody anything to send: each gets the place, in turn, and gives it back.
+
+    One after another, not one within another: there are more than the stack could hold.
+    """
+    taken: list[int] = []
+    limiter = Limiter(1)
+    first = limiter.acquire(list)
+
+    def wait(number: int) -> None:
+        def ready() -> None:
+            taken.append(number)
+            ticket.release()
+
+        ticket = limiter.acquire(ready)
+
+    for number in range(5_000):
+        wait(number)
+    first.release()
+    assert taken == [*range(5_000)]
+    assert limiter.acquire(list).held
+
+
+@pytest.mark.asyncio
+async def test_thousands_give_their_turn_back_at_once() -> None:
+    """The same of the turns of a key; cancels come first all the same."""
+    taken: list[int] = []
+    turns = turns_of(asyncio.get_running_loop(), "a key of many")
+    first = turns.acquire(list, CANCEL)
+
+    def wait(number: int, precedence: Precedence) -> None:
+        def ready() -> None:
+            taken.append(number)
+            turn.release()
+
+        turn = turns.acquire(ready, precedence)
+
+    for number in range(5_000):
+        wait(number, OTHER if number % 2 else CANCEL)
+    first.release()
+    assert taken == [*range(0, 5_000, 2), *range(1, 5_000, 2)]
+    assert turns.acquire(list, OTHER).held

@@ -63,10 +63,12 @@ class Limiter:
             a fan-out asks everybody once before it asks anybody twice.
     """
 
-    __slots__ = ("_free", "_start_next", "_waiting")
+    __slots__ = ("_free", "_handing_over", "_returned", "_start_next", "_waiting")
 
     def __init__(self, places: int, start_next: Callable[[], bool] = _nobody) -> None:
         self._free = places
+        self._returned = 0  # places that are being handed over
+        self._handing_over = False
         self._start_next = start_next
         self._waiting: deque[Ticket] = deque()
 
@@ -96,7 +98,24 @@ class Limiter:
         return ticket
 
     def _give_back(self) -> None:
-        """Take a place back, or hand it over to who is next."""
+        """Take a place back, or hand it over to who is next.
+
+        Who gets it may give it back at once, since a limit or a ban leaves it nothing to send, and
+        so may the next one: one after another, not one within another.
+        """
+        self._returned += 1
+        if self._handing_over:
+            return
+        self._handing_over = True
+        try:
+            while self._returned:
+                self._returned -= 1
+                self._hand_over()
+        finally:
+            self._handing_over = False
+
+    def _hand_over(self) -> None:
+        """Let somebody have a place, or keep it free."""
         if self._start_next():
             return
         while self._waiting:
@@ -150,10 +169,11 @@ class Turns:
     the listings that left before it, so at worst one of them is refused and asks again.
     """
 
-    __slots__ = ("_busy", "_patience", "_waiting")
+    __slots__ = ("_again", "_busy", "_handing_over", "_patience", "_waiting")
 
     def __init__(self, patience: float) -> None:
         self._patience = patience
+        self._again = self._handing_over = False
         self._busy: set[Precedence] = set()
         self._waiting: dict[Precedence, deque[Turn]] = {each: deque() for each in Precedence}
 
@@ -177,6 +197,19 @@ class Turns:
         return all(busy > precedence for busy in self._busy)
 
     def _hand_over(self) -> None:
+        """Grant the turn; who gets it may give it back at once, as a :class:`Limiter`'s place."""
+        self._again = True
+        if self._handing_over:
+            return
+        self._handing_over = True
+        try:
+            while self._again:
+                self._again = False
+                self._grant()
+        finally:
+            self._handing_over = False
+
+    def _grant(self) -> None:
         """Grant the turn to the next in precedence."""
         for precedence, queue in self._waiting.items():
             while queue and self._is_free(precedence):
