@@ -16,6 +16,10 @@ What ends after its time is measured beside a bare `asyncio.timeout_at` of the s
 loop. The difference is a few turns of the loop, in which a call ends what it has begun: what a turn
 costs is the loop's load. All that is reported, not judged.
 
+`--day` compresses a day into minutes: as many kills as one a minute makes, most of them proven, and
+connections that are used as often as a day's warmth uses them. Of these requests there are many
+more than of all others; the client's objects and memory are to be as many at the end as early on.
+
 Prints a table, or JSON with `--json` or where there is no rich. Exits 1 on anything false or left.
 Reads /proc, so it is for Linux.
 """
@@ -38,7 +42,7 @@ import aiohttp
 from figures import Ticker, show_progress
 from masscancel import AscendEX, Client, Credentials, SessionPool
 from masscancel.models import Gap
-from masscancel.sim import SimulatedExchange
+from masscancel.sim import AscendEXDialect, SimulatedExchange
 from soak_chaos import Chaos
 from soak_desk import SYMBOLS, Desk, Tally
 from soak_left import Left
@@ -46,9 +50,29 @@ from soak_left import Left
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from masscancel.sim import Request
+
 PHASE: Final = 10.0
 #: What may be more in the second half, in KiB: caches that fill up.
 GROWTH_KIB: Final = 256
+#: The same of what is resident, the exchange's part of it and free blocks included, in KiB ...
+RSS_GROWTH_KIB: Final = 4096
+#: ... and of objects, the exchange's included.
+OBJECTS_GROWTH: Final = 5_000
+#: The kills of a day, and how often its connections are used while it is compressed, in seconds.
+DAY_OF_KILLS: Final = 24 * 60
+DAY_OF_WARMTH: Final = 0.05
+
+
+class Counting(AscendEXDialect):
+    """A venue that counts its requests; the exchange itself remembers the last few only."""
+
+    requests = 0
+
+    def api_key(self, request: Request) -> str:
+        """Asked once about each request."""
+        self.requests += 1
+        return super().api_key(request)
 
 
 async def follow(client: Client[Any], tally: Tally) -> None:
@@ -57,7 +81,9 @@ async def follow(client: Client[Any], tally: Tally) -> None:
         tally.counts["gaps" if isinstance(item, Gap) else "updates"] += 1
 
 
-async def phase(chaos: Chaos, desks: list[Desk], tally: Tally, seconds: float) -> None:
+async def phase(
+    chaos: Chaos, desks: list[Desk], tally: Tally, seconds: float, warm_interval: float
+) -> None:
     """One life of the clients: entered, used, left. Some share a pool, some follow the stream."""
     exchange, loop = chaos.exchange, asyncio.get_running_loop()
     until = loop.time() + seconds
@@ -65,10 +91,13 @@ async def phase(chaos: Chaos, desks: list[Desk], tally: Tally, seconds: float) -
     following: list[asyncio.Task[None]] = []
     clients: dict[str, Client[Any]] = {}
     async with AsyncExitStack() as stack:
-        shared = await stack.enter_async_context(SessionPool())
+        shared = await stack.enter_async_context(SessionPool(warm_interval=warm_interval))
         http = await stack.enter_async_context(aiohttp.ClientSession())
         for number, key in enumerate(dict.fromkeys(desk.account.api_key for desk in desks)):
             account = exchange.engine.accounts[key]
+            pool = shared if number % 2 else None
+            if pool is None and warm_interval == DAY_OF_WARMTH:  # not one that the client makes
+                pool = await stack.enter_async_context(SessionPool(warm_interval=warm_interval))
             client = Client(
                 Credentials(key, account.api_secret),
                 venue=AscendEX(
@@ -76,7 +105,7 @@ async def phase(chaos: Chaos, desks: list[Desk], tally: Tally, seconds: float) -
                     stream_url=exchange.stream_url,
                     account_group=account.group,
                 ),
-                pool=shared if number % 2 else None,
+                pool=pool,
                 watch=("cash", "futures") if number else (),
             )
             clients[key] = await stack.enter_async_context(client)
@@ -104,13 +133,16 @@ async def calm(exchange: SimulatedExchange) -> Left:
     return Left()
 
 
-async def soak(seconds: float, seed: int, accounts: int) -> dict[str, Any]:
-    """All phases, and what they come to."""
+async def soak(seconds: float, seed: int, accounts: int, *, day: bool = False) -> dict[str, Any]:
+    """All phases, and what they come to; where it is a day, for as long as its kills take."""
     tally = Tally()
     marks: list[Left] = []
-    ends = time.monotonic() + seconds
+    began = time.monotonic()
+    ends = began + seconds
+    wanted, warm_interval = (DAY_OF_KILLS, DAY_OF_WARMTH) if day else (0, 7.0)
     tracemalloc.start()
-    async with SimulatedExchange(seed=seed, history=300) as exchange:
+    dialect = Counting()
+    async with SimulatedExchange(dialect, seed=seed, history=300) as exchange:
         rng = Random(seed)
         chaos = Chaos(exchange, rng)
         desks, bystanders = [], []
@@ -119,13 +151,17 @@ async def soak(seconds: float, seed: int, accounts: int) -> dict[str, Any]:
             bystanders.append(exchange.place(account, "margin", "BTC/USDT").order_id)
             desks += [Desk(exchange, account, category, rng, tally) for category in SYMBOLS]
         baseline = await calm(exchange)
-        while (left := ends - time.monotonic()) > 1 or len(marks) < 6:
+        while True:
             kills, confirmed = tally.counts["kills"], tally.counts["confirmations"]
+            left = ends - time.monotonic()
+            if len(marks) >= 6 and kills >= wanted and (day or left <= 1):
+                break
             show_progress(
                 f"phase {len(marks) + 1}, {max(0.0, left):.0f} s left: {kills} kills, "
                 f"{confirmed} Confirmations, {sum(tally.counts[name] for name in FALSE)} wrong"
             )
-            await phase(chaos, desks, tally, max(1.0, min(PHASE, seconds / 12, left)))
+            length = PHASE if day else max(1.0, min(PHASE, seconds / 12, left))
+            await phase(chaos, desks, tally, length, warm_interval)
             marks.append(await calm(exchange))
         show_progress()
         for order_id in bystanders:
@@ -135,9 +171,10 @@ async def soak(seconds: float, seed: int, accounts: int) -> dict[str, Any]:
         received = len(exchange.requests)
     tasks = {task for mark in marks for task in mark.tasks} - baseline.tasks
     return {
-        "seconds": round(seconds),
+        "seconds": round(time.monotonic() - began),
         "seed": seed,
         "phases": len(marks),
+        "requests": dialect.requests,
         "remembered requests": received,
         **{name: tally.counts[name] for name in COUNTED},
         **{name: n for name, n in sorted(tally.counts.items()) if name not in (*COUNTED, *FALSE)},
@@ -154,6 +191,9 @@ async def soak(seconds: float, seed: int, accounts: int) -> dict[str, Any]:
         "heap growth KiB": growth([mark.heap_kib for mark in marks]),
         "C heap KiB by phase": [mark.c_heap_kib for mark in marks],
         "RSS KiB by phase": [mark.rss_kib for mark in marks],
+        "RSS growth KiB": growth([mark.rss_kib for mark in marks]),
+        "objects by phase": [mark.objects for mark in marks],
+        "objects growth": growth([mark.objects for mark in marks]),
         "wrong": tally.wrong + [repr(task) for task in tasks][:10],
     }
 
@@ -183,8 +223,13 @@ def verdict(report: dict[str, Any]) -> str:
     """What was false, is left or has grown; empty if nothing."""
     none = (*FALSE, "leaked tasks", "leaked sockets")
     said = [f"{report[name]} {name}" for name in none if report[name]]
-    if report["heap growth KiB"] > GROWTH_KIB:
-        said.append(f"memory grew by {report['heap growth KiB']} KiB")
+    for name, most in (
+        ("heap growth KiB", GROWTH_KIB),
+        ("RSS growth KiB", RSS_GROWTH_KIB),
+        ("objects growth", OBJECTS_GROWTH),
+    ):
+        if report[name] > most:
+            said.append(f"{name}: {report[name]}")
     return ", ".join(said)
 
 
@@ -213,12 +258,15 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--seconds", type=float, default=120, help="how long (default: 120)")
+    parser.add_argument(
+        "--day", action="store_true", help="a day of kills, one a minute, in place of --seconds"
+    )
     parser.add_argument("--seed", type=int, default=1, help="of all that is drawn (default: 1)")
     parser.add_argument("--accounts", type=int, default=3, help="with two desks each (default: 3)")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     options = parser.parse_args()
     logging.getLogger("aiohttp").setLevel(logging.CRITICAL)  # the exchange breaks on purpose
-    report = asyncio.run(soak(options.seconds, options.seed, options.accounts))
+    report = asyncio.run(soak(options.seconds, options.seed, options.accounts, day=options.day))
     wrong = verdict(report)
     try:
         if options.json:

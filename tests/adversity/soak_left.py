@@ -31,6 +31,7 @@ class Left:
         self.tasks = {task for task in asyncio.all_tasks() if not task.done()}
         self.sockets = sum(is_socket(fd) for fd in Path("/proc/self/fd").iterdir())
         taken = tracemalloc.take_snapshot().filter_traces(NOT_OURS)
+        self.objects = len(gc.get_objects())
         self.heap_kib = sum(trace.size for trace in taken.traces) // 1024
         self.c_heap_kib = c_heap() // 1024
         pages = int(Path("/proc/self/statm").read_text().split()[1])
