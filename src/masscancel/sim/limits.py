@@ -355,6 +355,10 @@ class KrakenLimits(_Refusals):
         """Make so many calls of spot, as another program with the key does."""
         self._counter(api_key).rise(calls, self._clock())
 
+    def spend_pool(self, api_key: str, cost: float) -> None:
+        """Spend so much of futures, as another program with the key does."""
+        self._pools.setdefault(api_key, deque()).append((self._clock(), cost))
+
     def level(self, api_key: str) -> float:
         """Where a key's counter is."""
         return self._counter(api_key).level(self._clock())
