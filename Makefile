@@ -31,6 +31,7 @@ format: $(READY)  ## put the code into its one form
 
 adversity: $(READY)  ## play the fault matrix, and report overruns, sends, false Acks
 	$(BIN)/python tests/adversity/overrun.py $(ARGS)
+	$(BIN)/python tests/adversity/crowds.py
 	$(BIN)/python -m pytest -q -p no:xdist -m "adversity or not adversity" tests/adversity
 	$(BIN)/python -m pytest -q -m adversity tests --ignore=tests/adversity
 
