@@ -137,7 +137,7 @@ class Precedence(IntEnum):
 
     CANCEL = auto()
     NEEDED = auto()  # by a cancel, such as the listing that it begins with; or to arm a switch
-    AGAIN = auto()  # what is needed, once more: the first of others goes before it
+    AGAIN = auto()  # what is needed, once more; and the listings of a proof but its last
     OTHER = auto()
     PROBE = auto()  # reads a clock
 

@@ -13,7 +13,7 @@ import pytest
 
 from confirm_support import order
 from masscancel import Credentials
-from masscancel.calls import Call, Flow, Scope, Stamp
+from masscancel.calls import Call, Flow, Precedence, Scope, Stamp
 from masscancel.engine.proof import Do, Proof
 from masscancel.sim import BinanceLimits, KrakenLimits, Limiter, Request
 from masscancel.transport.ledger import Ledger
@@ -93,11 +93,15 @@ class Hour:
         keys = Credentials(f"key-{number}", "c2VjcmV0")
         for call in calls:
             costs, limits = call.costs, self.venue.limits(self.origin)
-            while wait := self.ledger.reserve(
-                self.origin, keys.api_key, costs, limits, cancels=call.cancels
-            ):
-                yield self.now + wait
-                if call.cancels or self.now >= ends:
+            precedence = Precedence.CANCEL if call.cancels else Precedence.AGAIN
+            room = None
+            while True:
+                room = self.ledger.reserve(
+                    *(self.origin, keys.api_key, costs, limits), precedence=precedence, again=room
+                )
+                if room.wait:
+                    yield self.now + room.wait
+                if room.counted or self.now >= ends:
                     break
             self.sent += 1
             yield self.now + self._rng.uniform(0, self._latency)
@@ -151,12 +155,6 @@ def test_an_hour_of_proofs_is_never_refused(
         ("spot", 0.0),
         ("spot", 0.3),
         ("usdm", 0.3),
-        pytest.param(
-            *("usdm", 0.0),
-            marks=pytest.mark.xfail(
-                strict=True, reason="listings that wait have no order: who asks first, always does"
-            ),
-        ),
     ],
 )
 def test_every_account_gets_its_turn(category: str, latency: float) -> None:
@@ -195,7 +193,6 @@ def test_cancels_at_the_full_rate_are_not_refused(
     assert flood.sent > 200
 
 
-@pytest.mark.xfail(strict=True, reason="the ledger leaves no margin for what is late on its way")
 def test_a_way_that_varies_takes_no_cancel_above_the_limit() -> None:
     """Up to 20 ms there: one that left late and arrived soon falls into the window before."""
     flood = Flood(Kraken(), "futures", latency=0.02)

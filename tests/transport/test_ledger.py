@@ -30,7 +30,7 @@ def clock() -> Clock:
 
 def reserve(ledger: Ledger, cost: float, precedence: Precedence = CANCEL) -> float:
     """How long a request of that weight has to wait, in seconds."""
-    return ledger.reserve("o", "k", {"weight": cost}, [WEIGHT], precedence=precedence)
+    return ledger.reserve("o", "k", {"weight": cost}, [WEIGHT], precedence=precedence).wait
 
 
 def test_no_window_holds_more_than_the_limit(clock: Clock) -> None:
@@ -60,9 +60,9 @@ def test_a_counter_that_decays(clock: Clock) -> None:
 
     def wait(precedence: Precedence = CANCEL, within: float = math.inf) -> float:
         costs = {"counter": 1}
-        return ledger.reserve("o", "k", costs, [counter], precedence=precedence, within=within)
+        return ledger.reserve("o", "k", costs, [counter], precedence=precedence, within=within).wait
 
-    assert [wait(OTHER) for _ in range(9)] == pytest.approx([0.0] * 7 + [1.5, 1.5])
+    assert [wait(OTHER) for _ in range(9)] == pytest.approx([0.0] * 7 + [1.5, 4.5])
     assert [wait() for _ in range(10)] == pytest.approx([0.0] * 8 + [3.0, 6.0])
     assert wait(within=1) == pytest.approx(9.0)  # not counted
     clock.now += 9
@@ -77,7 +77,7 @@ def test_the_clock_is_read_with_what_nobody_needs(clock: Clock) -> None:
     ledger, limit = Ledger(clock), Limit(name="weight", amount=3, seconds=3, of_cancels=False)
 
     def look(precedence: Precedence = OTHER) -> float:
-        return ledger.reserve("o", "", {"weight": 1}, [limit], precedence=precedence)
+        return ledger.reserve("o", "", {"weight": 1}, [limit], precedence=precedence).wait
 
     assert look(PROBE) == 0 < look(PROBE)
     assert look() == look() == 0 < look()
@@ -98,7 +98,10 @@ def test_what_would_come_too_late_is_not_counted(clock: Clock) -> None:
     ledger = Ledger(clock)
     assert reserve(ledger, 100) == 0
     for _ in range(5):
-        assert ledger.reserve("o", "k", {"weight": 100}, [WEIGHT], precedence=CANCEL, within=1) > 1
+        assert (
+            ledger.reserve("o", "k", {"weight": 100}, [WEIGHT], precedence=CANCEL, within=1).wait
+            > 1
+        )
     assert reserve(ledger, 100) < WEIGHT.seconds + 2
 
 
@@ -107,8 +110,8 @@ def test_limits_of_keys_are_apart(clock: Clock) -> None:
     ledger = Ledger(clock)
     for _ in range(10):
         ledger.reserve("o", "a", {"orders": 1}, [ORDERS], precedence=CANCEL)
-    assert ledger.reserve("o", "a", {"orders": 1}, [ORDERS], precedence=CANCEL) > 0
-    assert ledger.reserve("o", "b", {"orders": 1}, [ORDERS], precedence=CANCEL) == 0
+    assert ledger.reserve("o", "a", {"orders": 1}, [ORDERS], precedence=CANCEL).wait > 0
+    assert ledger.reserve("o", "b", {"orders": 1}, [ORDERS], precedence=CANCEL).wait == 0
 
 
 def test_what_the_venue_says_goes_first(clock: Clock) -> None:

@@ -12,7 +12,13 @@ from typing import Any, ClassVar, Final
 from masscancel.calls import Call, Reply, Request, Stamp, StreamMessage
 from masscancel.credentials import Credentials
 from masscancel.engine.streams import PendingMessage, Streams
-from masscancel.errors import MassCancelError, NotSent, OutcomeUnknown, ProtocolError
+from masscancel.errors import (
+    MassCancelError,
+    NotSent,
+    OutcomeUnknown,
+    ProtocolError,
+    RateLimited,
+)
 from masscancel.models import Ack, Attempt, Fate, Path
 from masscancel.redaction import redact, secrets_in
 from masscancel.transport.borrowed import BorrowedConnection
@@ -243,9 +249,8 @@ class RestAttempt(LiveAttempt):
         if (wait := LEDGER.blocked_for(call.origin, credentials.api_key)) > 0:
             # A ban that another has met while this one waited for its turn or connection.
             self._pool.host(call.origin).give_back(connection, cancels=call.cancels)
-            banned = NotSent(f"{call.origin} allows no request for {wait:.1f} s")
-            banned.retry_after = wait
-            self._fail(banned)
+            why = f"{call.origin} allows no further request"
+            self._fail(RateLimited(message=why, retry_after=wait))
             return
         stamp = self._pool.stamp(call.origin, credentials.api_key, call.nonces_per_second)
         try:

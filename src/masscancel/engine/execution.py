@@ -24,7 +24,7 @@ from masscancel.errors import (
     UnansweredInTime,
     VenueError,
 )
-from masscancel.transport.ledger import LEDGER
+from masscancel.transport.ledger import LEDGER, Reservation
 from masscancel.transport.limiter import Limiter, Ticket, Turn, turns_of
 from masscancel.transport.timers import Timer
 
@@ -53,6 +53,7 @@ class Execution:
         "_operation",
         "_place",
         "_refusal",
+        "_reservation",
         "_result",
         "_retry",
         "_running",
@@ -84,7 +85,8 @@ class Execution:
         self._asking = False  # for leave to send
         self._place: Ticket | None = None
         self._turn: Turn | None = None
-        self._wait: Timer | None = None  # for the ledger
+        self._reservation: Reservation | None = None  # in the ledger, until it is sent
+        self._wait: Timer | None = None  # for it
         self._timer: Timer | None = None
         self._result: Any = None  # a tuple, once there is one
         self._waiter: asyncio.Future[None] | None = None
@@ -161,7 +163,7 @@ class Execution:
         elif self._loop.time() + wait >= self._deadline:
             self._blocked(wait)
         else:
-            counted = self._precedence is Precedence.CANCEL and self._call.costs
+            counted = self._reservation is not None and self._reservation.counted
             after = self._ask_turn if counted else self._ask_ledger
             self._wait = self._account.pool.timers.at(self._loop.time() + wait, after)
 
@@ -178,14 +180,16 @@ class Execution:
         api_key = account.credentials.api_key
         if not call.costs:
             return LEDGER.blocked_for(call.origin, api_key)
-        return LEDGER.reserve(
+        self._reservation = LEDGER.reserve(
             call.origin,
             api_key,
             call.costs,
             account.limits(call.origin),
             precedence=self._precedence,
             within=self._deadline - self._loop.time(),
+            again=self._reservation,
         )
+        return self._reservation.wait
 
     def _blocked(self, wait: float) -> None:
         """Nothing may be sent in time: end the call, unless an attempt is still on its way."""
@@ -210,6 +214,7 @@ class Execution:
             self._stop_asking()
             self._advance()
             return
+        self._reservation = None
         message = call.on_stream if operation.via != "rest" else None
         attempts: list[LiveAttempt] = []
         if message is not None and (first or operation.via == "stream"):
@@ -274,6 +279,10 @@ class Execution:
         keys = self._account.credentials
         pool = self._account.pool
         pool.note_refusal(self._call.origin, keys.api_key, error, keys.account)
+        if isinstance(error, RateLimited) and error.retry_after is None:
+            origin = self._call.origin
+            limits = self._account.limits(origin)
+            LEDGER.refused(origin, keys.api_key, self._call.costs, limits)
 
     def _failed(self, attempt: LiveAttempt, error: MassCancelError) -> None:
         """Decide whether another attempt follows, or one is still under way."""
@@ -401,6 +410,9 @@ class Execution:
         self._place = self._turn = None
         if self._wait is not None:
             self._wait.cancel()
+        if self._reservation is not None:
+            self._reservation.give_back()
+            self._reservation = None
 
     def _late(self) -> MassCancelError:
         """The time is up: what is known."""

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final
 
+from masscancel.calls import Precedence
 from masscancel.engine.operation import TOO_LATE, Operation
 from masscancel.engine.proof import Do, Proof, ProofPolicy
 from masscancel.engine.streams import Watch
@@ -179,7 +180,8 @@ class Prover:
         try:
             self._acks.append(task.result())
         except MassCancelError as error:
-            if not self._may_have_swept and _is_final(error):
+            outlasts = (error.retry_after or 0.0) >= self._operation.deadline - now
+            if not self._may_have_swept and (outlasts or _is_final(error)):
                 self._operation.describe(error)
                 raise
             if is_latest:
@@ -197,6 +199,8 @@ class Prover:
             # A reply that was held back on the connection of the first listing must not be taken
             # for the second.
             part.fresh = self._proof.would_close
+            # A proof that is nearly there goes before one that has yet to begin.
+            part.precedence = Precedence.NEEDED if part.fresh else Precedence.AGAIN
             self._listing = self._loop.create_task(self._list_once(part))
             self._listing_began = now
         if await self._ends(self._listing, now):
@@ -296,6 +300,8 @@ class Prover:
         else:
             error = DeadlineExceeded("the time was up before the scope could be listed twice")
         error.__cause__ = self._last_error
+        if self._last_error is not None:
+            error.retry_after = self._last_error.retry_after
         self._operation.describe(error)
         return error
 

@@ -28,79 +28,147 @@ SHARES: Final = {
 }
 #: A window is counted in so many slots.
 _SLOTS: Final = 60
+#: Requests take longer on their way at one time than at another, in seconds.
+_MARGIN: Final = 0.1
+#: So much of a window is taken to have passed when the venue says that it is used up.
+_WINDOW_PASSED: Final = 0.75
 
 Owner = tuple[str, str]  # origin and key; the key is "" for a limit of the origin
 
 
-class _Window:
+class _Waiting:
+    """The requests that wait for a limit to have room."""
+
+    __slots__ = ("waiting",)
+
+    def __init__(self) -> None:
+        #: What each spends, in the order in which they came.
+        self.waiting: dict[Reservation, float] = {}
+
+    def wanted_before(self, room: "Reservation") -> float:
+        """How much is spent by those that go before; cancels wait for nobody here."""
+        total, earlier = 0.0, True
+        for other, cost in self.waiting.items():
+            earlier = earlier and other is not room
+            if other.precedence < room.precedence + earlier and other is not room:
+                total += cost
+        return total
+
+
+class _Window(_Waiting):
     """The spending of one limit, past and planned, in a window that slides."""
 
-    __slots__ = ("_amount", "_seconds", "_slot", "_spent")
+    __slots__ = ("_spent",)
 
-    def __init__(self, limit: Limit) -> None:
-        self._amount = limit.amount
-        self._seconds = limit.seconds
-        self._slot = limit.seconds / _SLOTS
+    def __init__(self) -> None:
+        super().__init__()
         self._spent: list[list[float]] = []  # [end of the slot, cost], in order
 
-    def earliest(self, cost: float, now: float, share: float) -> float:
+    def earliest(self, cost: float, now: float, limit: Limit, share: float) -> float:
         """The time to spend so much at: no window of the limit's length then holds too much."""
-        spent = self._spent
-        while spent and spent[0][0] <= now - self._seconds:
+        spent, seconds = self._spent, limit.seconds + _MARGIN
+        while spent and spent[0][0] <= now - seconds:
             del spent[0]
-        room = max(self._amount * share - cost, 0.0)
+        room = max(limit.amount * share - cost, 0.0)
         total = sum(entry[1] for entry in spent)
         at = now
         for end, entry_cost in spent:
             if total <= room:
                 break
             total -= entry_cost
-            at = max(at, end + self._seconds)
+            at = max(at, end + seconds)
         return at
 
-    def spend(self, cost: float, at: float) -> None:
-        """Count so much at a time."""
-        end = (at // self._slot + 1) * self._slot
+    def spend(self, cost: float, at: float, limit: Limit) -> None:
+        """Count so much at a time; less than nothing takes back what was counted then."""
+        slot = limit.seconds / _SLOTS
+        end = (at // slot + 1) * slot
         place = bisect_right(self._spent, [end, math.inf])
         if place and self._spent[place - 1][0] == end:
             self._spent[place - 1][1] += cost
-        else:
+        elif cost > 0:
             insort(self._spent, [end, cost])
 
-    def set_spent(self, amount: float, now: float) -> None:
+    def set_spent(self, amount: float, now: float, limit: Limit) -> None:
         """Go by what the venue says, where that is more than what was counted here."""
-        counted = sum(entry[1] for entry in self._spent if entry[0] <= now + self._slot)
+        slot = limit.seconds / _SLOTS
+        counted = sum(entry[1] for entry in self._spent if entry[0] <= now + slot)
         if amount > counted:
-            self.spend(amount - counted, now)
+            self.spend(amount - counted, now, limit)
 
 
-class _Counter:
+class _Counter(_Waiting):
     """A counter that rises by what is spent and falls all the time, down to nothing."""
 
-    __slots__ = ("_amount", "_at", "_level", "_rate")
+    __slots__ = ("_at", "_level")
 
-    def __init__(self, limit: Limit) -> None:
-        self._amount = limit.amount
-        self._rate = limit.amount / limit.seconds
+    def __init__(self) -> None:
+        super().__init__()
         self._level = 0.0
         self._at = -math.inf  # when it is, or will be, at that level
 
-    def _level_at(self, now: float) -> float:
-        return max(0.0, self._level - (now - self._at) * self._rate)
+    def _level_at(self, now: float, limit: Limit) -> float:
+        return max(0.0, self._level - (now - self._at) * limit.amount / limit.seconds)
 
-    def earliest(self, cost: float, now: float, share: float) -> float:
+    def earliest(self, cost: float, now: float, limit: Limit, share: float) -> float:
         """The time to spend so much at: the counter then does not rise above the limit."""
-        room = max(self._amount * share - cost, 0.0)
-        return now + max(0.0, self._level_at(now) - room) / self._rate
+        room = max(limit.amount * share - cost, 0.0)
+        return now + max(0.0, self._level_at(now, limit) - room) * limit.seconds / limit.amount
 
-    def spend(self, cost: float, at: float) -> None:
-        """Count so much at a time."""
-        self._level, self._at = self._level_at(at) + cost, at
+    def spend(self, cost: float, at: float, limit: Limit) -> None:
+        """Count so much at a time; less than nothing takes back what was counted."""
+        self._level, self._at = max(0.0, self._level_at(at, limit) + cost), at
 
-    def set_spent(self, amount: float, now: float) -> None:
+    def set_spent(self, amount: float, now: float, limit: Limit) -> None:
         """Go by what the venue says, where that is more than what was counted here."""
-        if amount > self._level_at(now):
+        if amount > self._level_at(now, limit):
             self._level, self._at = amount, now
+
+
+_Spending = tuple[_Window | _Counter, float, Limit]
+
+
+class Reservation:
+    """Room in the ledger for one request, or a place among those that wait for it.
+
+    Attributes:
+        precedence: what it goes before.
+        wait: how long it has to wait, in seconds; 0 if it may leave now.
+        counted: whether it is counted already, from when it may leave on; if not, it asks again
+            then.
+    """
+
+    __slots__ = ("_at", "_ledger", "_spending", "counted", "precedence", "wait")
+
+    def __init__(self, ledger: "Ledger", precedence: Precedence) -> None:
+        self.precedence = precedence
+        self.wait = 0.0
+        self.counted = False
+        self._ledger = ledger
+        self._at = 0.0
+        self._spending: Sequence[_Spending] = ()
+
+    def settle(self, now: float, at: float, spending: Sequence[_Spending], *, count: bool) -> None:
+        """Count what is spent at a time, or wait for it."""
+        self.wait, self._at, self._spending, self.counted = at - now, at, spending, count
+        for window, cost, limit in spending:
+            if count:
+                window.waiting.pop(self, None)
+                window.spend(cost, at, limit)
+            else:
+                window.waiting[self] = cost
+
+    def give_back(self) -> None:
+        """Take back what was counted, or wait no longer: the request was not sent."""
+        self._ledger.give_back(self._take_back)
+
+    def _take_back(self) -> None:
+        for window, cost, limit in self._spending:
+            if self.counted:
+                window.spend(-cost, self._at, limit)
+            else:
+                window.waiting.pop(self, None)
+        self._spending = ()
 
 
 class Ledger:
@@ -113,7 +181,7 @@ class Ledger:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        self._windows: dict[tuple[Owner, str, float], _Window | _Counter] = {}
+        self._windows: dict[tuple[Owner, str], _Window | _Counter] = {}
         self._blocked: dict[Owner, float] = {}
 
     def reserve(
@@ -125,10 +193,12 @@ class Ledger:
         *,
         precedence: Precedence,
         within: float = math.inf,
-    ) -> float:
-        """Find out how long a request has to wait, and count it from then on.
+        again: Reservation | None = None,
+    ) -> Reservation:
+        """Find out how long a request has to wait; it is counted from when it may leave on.
 
-        What may not leave now and does not cancel is not counted: it asks again then.
+        A cancel that has to wait is counted at once. Whatever else has to wait keeps its place, and
+        asks again then.
 
         Args:
             origin: where it goes.
@@ -136,37 +206,38 @@ class Ledger:
             costs: what it spends, by the limits' names.
             limits: the origin's limits.
             precedence: what it goes before.
-            within: nothing is counted that would have to wait longer, in seconds.
-
-        Returns:
-            The wait, in seconds; 0 if it may leave now.
+            within: what would have to wait so long, in seconds, neither counts nor waits.
+            again: what it has waited with.
         """
         now, share = self._clock(), SHARES[precedence]
-        needed = precedence is not Precedence.PROBE
+        probes = precedence is Precedence.PROBE
+        room = again or Reservation(self, precedence)
         with self._lock:
-            at = max(now, self._blocked_until(origin, api_key))
-            windows = [
-                (
-                    self._window(limit, origin, api_key),
-                    costs[limit.name],
-                    1.0 if needed and not limit.of_cancels else share,
-                )
+            at = max(now, self._blocked_until(origin, api_key, probes=probes))
+            spending = [
+                (self._window(limit, origin, api_key), costs[limit.name], limit)
                 for limit in limits
                 if costs.get(limit.name)
             ]
-            for window, cost, allowed in windows:
-                at = max(at, window.earliest(cost, now, allowed))
-            if at <= now or (precedence is Precedence.CANCEL and at - now < within):
-                for window, cost, _ in windows:
-                    window.spend(cost, at)
-        return at - now
+            for window, cost, limit in spending:
+                allowed = share if limit.of_cancels or probes else 1.0
+                before = window.wanted_before(room)
+                at = max(at, window.earliest(cost + before, now, limit, allowed))
+            cancels = precedence is Precedence.CANCEL
+            kept = spending if at - now < within else ()
+            room.settle(now, at, kept, count=at <= now or cancels)
+        return room
+
+    def give_back(self, take_back: Callable[[], object]) -> None:
+        """Take back what a reservation has counted."""
+        with self._lock:
+            take_back()
 
     def _window(self, limit: Limit, origin: str, api_key: str) -> _Window | _Counter:
         owner = (origin, api_key if limit.per == "key" else "")
-        key = (owner, limit.name, limit.amount)
-        window = self._windows.get(key)
+        window = self._windows.get((owner, limit.name))
         if window is None:
-            window = self._windows[key] = (_Counter if limit.decays else _Window)(limit)
+            window = self._windows[owner, limit.name] = _Counter() if limit.decays else _Window()
         return window
 
     def note_spent(
@@ -177,7 +248,22 @@ class Ledger:
         with self._lock:
             for limit in limits:
                 if limit.name in spent:
-                    self._window(limit, origin, api_key).set_spent(spent[limit.name], now)
+                    self._window(limit, origin, api_key).set_spent(spent[limit.name], now, limit)
+
+    def refused(
+        self, origin: str, api_key: str, costs: Mapping[str, float], limits: Iterable[Limit]
+    ) -> None:
+        """Take it that a limit is used up, since the venue says so and not for how long.
+
+        Of a window, nobody knows when it began: it is asked again before a whole one has passed.
+        """
+        now = self._clock()
+        with self._lock:
+            for limit in limits:
+                if costs.get(limit.name):
+                    began = now if limit.decays else now - limit.seconds * _WINDOW_PASSED
+                    window = self._window(limit, origin, api_key)
+                    window.set_spent(limit.amount, began, limit)
 
     def clear(self) -> None:
         """Forget everything, such as between two tests whose servers had the same port."""
@@ -205,10 +291,14 @@ class Ledger:
         with self._lock:
             return max(0.0, self._blocked_until(origin, api_key) - self._clock())
 
-    def _blocked_until(self, origin: str, api_key: str) -> float:
+    def _blocked_until(self, origin: str, api_key: str, *, probes: bool = False) -> float:
+        """When the last ban ends; clocks are not read while any key is locked out."""
         blocked, now = self._blocked, self._clock()
         until = -math.inf
-        for owner in {(origin, ""), (origin, api_key)} & blocked.keys():
+        owners = {(origin, ""), (origin, api_key)} & blocked.keys()
+        if probes:
+            owners = {owner for owner in blocked if owner[0] == origin}
+        for owner in owners:
             if blocked[owner] <= now:
                 del blocked[owner]
             else:

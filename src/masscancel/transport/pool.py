@@ -439,12 +439,13 @@ class SessionPool:
         """Wait while the origin wants nothing, or its limits leave no room for a probe."""
         limits = self._limits.get(probe.origin, ())
         while True:
-            wait = LEDGER.reserve(
+            room = LEDGER.reserve(
                 probe.origin, "", probe.costs, limits, precedence=Precedence.PROBE
             )
-            if wait <= 0:
+            if room.wait <= 0:
                 return
-            await asyncio.sleep(wait)
+            room.give_back()
+            await asyncio.sleep(room.wait)
 
     def note_refusal(
         self, origin: str, api_key: str, error: MassCancelError, account: str = ""

@@ -1,7 +1,4 @@
-"""What the client still does wrong at a venue that counts. Each test says what is right.
-
-They are expected to fail; one that does not any more loses its mark and moves to the scenes.
-"""
+"""Kills at a venue that counts, locks out and bans: what holds them up, and what does not."""
 
 import asyncio
 import contextlib
@@ -28,7 +25,6 @@ class Brisk(Binance, frozen=True, kw_only=True):
         return (Limit(name="weight", amount=10, seconds=0.5),)
 
 
-@pytest.mark.xfail(strict=True, reason="no error says that a refusal binds its key alone")
 async def test_a_lockout_of_one_key_holds_no_other_up() -> None:
     """Kraken locks keys out, not addresses: another account's kill goes out at once."""
     async with crowd_of(KRAKEN, 2) as crowd:
@@ -38,9 +34,6 @@ async def test_a_lockout_of_one_key_holds_no_other_up() -> None:
         await crowd.clients[1].cancel_all("spot", timeout=1.0)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a cancel that waited for room looks at no ban before it leaves"
-)
 async def test_a_cancel_that_waits_for_room_is_not_sent_into_a_ban() -> None:
     """The ban was told while it waited: nothing more is sent."""
     async with crowd_of(USDM, 2, venue=lambda url: Brisk(spot_url=NOWHERE, usdm_url=url)) as crowd:
@@ -64,9 +57,6 @@ async def test_a_cancel_that_waits_for_room_is_not_sent_into_a_ban() -> None:
 
 
 @pytest.mark.parametrize("counted", [KRAKEN, KRAKEN_FUTURES], ids=str)
-@pytest.mark.xfail(
-    strict=True, reason="a refusal that names no time is tried again within a second"
-)
 async def test_a_limit_that_names_no_time_is_waited_for(counted: Counted) -> None:
     """Another program has used the key's counter up: asked again when it has fallen, no sooner.
 
@@ -83,9 +73,6 @@ async def test_a_limit_that_names_no_time_is_waited_for(counted: Counted) -> Non
         assert len(crowd.limits.refusals) == 1
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a cancel that is given up leaves its place in the ledger taken"
-)
 async def test_cancels_that_were_given_up_take_no_room() -> None:
     """A hundred that waited were cancelled: the next kill waits for those that were sent only."""
     async with crowd_of(USDM, 1, rates={"weight": 10}) as crowd:
@@ -104,7 +91,6 @@ async def test_cancels_that_were_given_up_take_no_room() -> None:
 
 
 @pytest.mark.parametrize("counted", [SPOT, USDM], ids=str)
-@pytest.mark.xfail(strict=True, reason="the listing that a kill begins with counts as any listing")
 async def test_listings_of_others_leave_room_for_a_kill(counted: Counted) -> None:
     """A strategy lists as often as the limit allows; half of it is left, and a kill goes out."""
     async with crowd_of(counted, 2) as crowd:
@@ -114,9 +100,6 @@ async def test_listings_of_others_leave_room_for_a_kill(counted: Counted) -> Non
         await crowd.clients[1].cancel_all(counted.category, timeout=5.0)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="listings go to whoever asks first, not to a proof that needs one more"
-)
 async def test_twelve_accounts_of_futures_are_proven_as_far_as_there_is_room() -> None:
     """2,400 a minute: 960 find out what to cancel, and eight proofs of 160 fit in what is left."""
     async with crowd_of(USDM, 12) as crowd:
@@ -125,7 +108,6 @@ async def test_twelve_accounts_of_futures_are_proven_as_far_as_there_is_room() -
 
 
 @pytest.mark.parametrize("counted", COUNTED[:3], ids=str)
-@pytest.mark.xfail(strict=True, reason="a proof says that its time was up, and waits until it is")
 async def test_a_proof_says_when_a_ban_ends(counted: Counted) -> None:
     """It is no use to wait for the deadline, and none to hide why."""
     async with crowd_of(counted, 1) as crowd:
@@ -138,7 +120,6 @@ async def test_a_proof_says_when_a_ban_ends(counted: Counted) -> None:
         assert caught.value.retry_after is not None
 
 
-@pytest.mark.xfail(strict=True, reason="each amount has a window of its own")
 async def test_accounts_with_other_rates_share_the_address() -> None:
     """One desk states 24 a minute and the other 23: together they spend no more than 24."""
     limits = BinanceLimits(clock=time.monotonic, share=0.01)
@@ -159,17 +140,3 @@ async def test_accounts_with_other_rates_share_the_address() -> None:
                 ]
                 await asyncio.gather(*calls, return_exceptions=True)
     assert not limits.refusals
-
-
-@pytest.mark.xfail(strict=True, reason="batches are taken for single cancels, which cost nothing")
-async def test_batches_of_one_pair_go_by_the_letter() -> None:
-    """Kraken's counter leaves out `AddOrder` and `CancelOrder`, and names nothing else.
-
-    Thirty batches at once are more than the counter holds: the key is locked out, orders stay.
-    """
-    async with crowd_of(KRAKEN, 1, limits=KrakenLimits(clock=time.monotonic)) as crowd:
-        for _ in range(1_500):
-            crowd.exchange.place(crowd.accounts[0], "spot", "XBTUSD")
-        with contextlib.suppress(MassCancelError):
-            await crowd.clients[0].cancel_all("spot", "XBTUSD", timeout=2.0)
-    assert not crowd.limits.refusals
