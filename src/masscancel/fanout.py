@@ -490,6 +490,7 @@ class _FanOut:
                 place=place,
             )
         except MassCancelError as problem:
+            _forget_frames(problem)
             return problem
         except Exception as problem:  # noqa: BLE001  # whatever it is, the others go on
             return _wrapped(problem)
@@ -567,6 +568,13 @@ def _wrapped(problem: Exception) -> MassCancelError:
     error = MassCancelError(f"{type(problem).__name__}: {problem}", may_have_executed=True)
     error.__cause__ = problem
     return error
+
+
+def _forget_frames(error: BaseException | None) -> None:
+    """Let go of what an error's frames hold: a report of thousands would keep all of it."""
+    while error is not None:
+        error.__traceback__ = None
+        error = error.__cause__ or error.__context__
 
 
 def _ignore(_: int, __: Outcome) -> None:

@@ -16,6 +16,7 @@ from masscancel import (
     MassCancelError,
     NotFlat,
     PermissionDenied,
+    RateLimited,
     RetryPolicy,
     ScopeError,
     Target,
@@ -169,15 +170,16 @@ async def test_a_refused_sweep_is_the_last_request(exchange: SimulatedExchange) 
 
 
 async def test_a_refused_first_sweep_is_the_last_request(exchange: SimulatedExchange) -> None:
-    """Likewise where the first one is refused: nothing is known of the orders then."""
+    """Where the first one is refused for longer than there is time, that is told at once."""
     account = account_of(exchange)
     exchange.faults.add(REFUSED, operation="cancel-all", times=None)
     async with (
         cold_pool() as pool,
         client_of(exchange, account, proof=SWEEPS_OFTEN, pool=pool) as client,
     ):
-        with pytest.raises(Unproven) as caught:
+        with pytest.raises(RateLimited) as caught:
             await client.cancel_all_and_confirm("cash", settle=SETTLE, timeout=0.5)
+    assert caught.value.retry_after == 60
     assert not caught.value.may_have_executed
     assert [request.status for request in exchange.requests] == [429]
 

@@ -4,13 +4,13 @@ An attempt is driven by callbacks: nothing stands between an answer and who wait
 attempt that nobody waits for any more still learns what became of it.
 """
 
-import asyncio
 import time
 from collections.abc import Callable, Generator
 from typing import Any, ClassVar, Final
 
 from masscancel.calls import Call, Reply, Request, Stamp, StreamMessage
 from masscancel.credentials import Credentials
+from masscancel.engine.slices import Decoding, decode_in_turn
 from masscancel.engine.streams import PendingMessage, Streams
 from masscancel.errors import (
     MassCancelError,
@@ -214,7 +214,7 @@ class RestAttempt(LiveAttempt):
         self._request: Request | None = None
         self._connection: Connection | BorrowedConnection | None = None
         self._waiter: Waiter | None = None
-        self._decoding: asyncio.Task[None] | None = None
+        self._decoding: Decoding | None = None
 
     @property
     def resolved(self) -> bool:
@@ -287,34 +287,25 @@ class RestAttempt(LiveAttempt):
             if connection is not None:
                 connection.abort()
             self._fail(error)
-        except MassCancelError as error:
-            self._fail(error)
         except Exception as problem:  # noqa: BLE001  # a bug in a venue must not stop the others
-            self._fail(_bug(problem))
+            self._accept(problem)
         else:
             if isinstance(value, Generator):
-                self._decoding = self._pool.loop.create_task(self._decode_slices(value))
-                self._pool.keep(self._decoding)
+                self._decoding = Decoding(value, self._accept)
+                decode_in_turn(self._pool.loop, self._decoding)
             else:
                 self._accept(value)
 
-    async def _decode_slices(self, slices: Generator[None, None, Any]) -> None:
-        """Decode a large listing, and let the event loop run in between."""
-        try:
-            while True:
-                next(slices)
-                await asyncio.sleep(0)
-        except StopIteration as stop:
-            self._accept(stop.value)
-        except MassCancelError as error:
-            self._fail(error)
-        except Exception as problem:  # noqa: BLE001  # a bug in a venue must not stop the others
-            self._fail(_bug(problem))
-
     def _accept(self, value: Any) -> None:
-        if self._nonce:
-            NONCES.accept(self._credentials.api_key, self._nonce)
-        self._succeed(value)
+        """Take the value of a reply, or why it has none."""
+        if isinstance(value, MassCancelError):
+            self._fail(value)
+        elif isinstance(value, Exception):
+            self._fail(_bug(value))
+        else:
+            if self._nonce:
+                NONCES.accept(self._credentials.api_key, self._nonce)
+            self._succeed(value)
 
     def _abort(self) -> None:
         if self._waiter is not None:
@@ -322,7 +313,7 @@ class RestAttempt(LiveAttempt):
         if self._connection is not None:
             self._pool.chores.add(self._end_connection)
         if self._decoding is not None:
-            self._decoding.cancel()
+            self._decoding.abandon()
 
     def _end_connection(self) -> None:
         """End the connection, unless the answer has come after all: it may be another's by now."""

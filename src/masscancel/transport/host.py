@@ -27,6 +27,8 @@ MOST_IDLE: Final = 16
 
 #: After so long a dial is not counted on for who begins to wait only now, in seconds.
 SLOW_DIAL: Final = 0.25
+#: So many dials that are not slow go on at a time: a thousand would hold the event loop up.
+_DIALS: Final = 64
 
 _NOT_OPEN: Final = "the session pool is not open"
 
@@ -103,8 +105,9 @@ class Host:
         self._idle: dict[bool, list[tuple[float, Connection]]] = {True: [], False: []}
         self._waiting: dict[bool, deque[Waiter]] = {True: deque(), False: deque()}
         self._wanted = 0  # of those, who still wait
-        self._dials: set[asyncio.Task[None]] = set()
+        self._dials: dict[asyncio.Task[None], float] = {}  # when each began
         self._dialed_at = float("-inf")  # the latest
+        self._dial_later: asyncio.TimerHandle | None = None
         self._exhausted = False
         self._closed = False
         #: All that are open.
@@ -166,14 +169,30 @@ class Host:
 
     def _dial_more(self, *, cancels: bool, at_least: int = 0) -> None:
         """Make a connection for everybody who waits, as far as the process may open them."""
-        wanted = max(self._wanted, at_least)
+        wanted, now = max(self._wanted, at_least), self._loop.time()
+        if len(self._dials) >= wanted:
+            return
+        quick = sum(now - began < SLOW_DIAL for began in self._dials.values())
         while len(self._dials) < wanted and not self._closed:
             if self.size and (self._exhausted or not self._may_open()):
                 return  # whoever waits gets what becomes idle
+            if quick >= _DIALS:
+                if self._dial_later is None:
+                    self._dial_later = self._loop.call_later(SLOW_DIAL, self._dial_for_all)
+                return
             task = self._loop.create_task(self._connect(cancels=cancels))
-            self._dialed_at = self._loop.time()
-            self._dials.add(task)
+            self._dialed_at = self._dials[task] = now
+            quick += 1
             task.add_done_callback(self._dialed)
+
+    def _dial_for_all(self) -> None:
+        """Go on dialling for those who wait."""
+        if self._dial_later is not None:
+            self._dial_later.cancel()
+            self._dial_later = None
+        for cancels in (True, False):
+            if self._waiting[cancels]:
+                self._dial_more(cancels=cancels)
 
     def _one_less(self) -> None:
         """One who waited has got a connection, or wants none any more."""
@@ -205,7 +224,9 @@ class Host:
         return connection
 
     def _dialed(self, task: asyncio.Task[None]) -> None:
-        self._dials.discard(task)
+        self._dials.pop(task, None)
+        if self._dial_later is not None:
+            self._dial_for_all()
         if not task.cancelled() and (crash := task.exception()) is not None:
             log.error("a connection could not be made", exc_info=crash)
             self._failed(NotSent(f"{self.origin} could not be reached: {type(crash).__name__}"))
@@ -218,9 +239,7 @@ class Host:
             return
         if (waiter := self._next_waiter(fresh=True)) is not None:
             waiter.give(error)
-        for cancels in (True, False):
-            if self._waiting[cancels]:
-                self._dial_more(cancels=cancels)
+        self._dial_for_all()
 
     def _hand_out_idle(self) -> None:
         for cancels in (True, False):
@@ -264,9 +283,7 @@ class Host:
                     stack.remove(entry)
                     self.on_lost()
                     break
-        for cancels in (True, False):
-            if self._waiting[cancels]:
-                self._dial_more(cancels=cancels)
+        self._dial_for_all()
 
     def close_old(self) -> None:
         """Close what has been idle for so long that the venue may be about to."""
@@ -279,6 +296,8 @@ class Host:
         """End every connection, and the dials under way; whoever waits for them is told."""
         self._closed = True
         self.on_lost = _ignore
+        if self._dial_later is not None:
+            self._dial_later.cancel()
         for task in self._dials:
             task.cancel()
         if self._dials:
