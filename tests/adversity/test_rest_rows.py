@@ -148,7 +148,7 @@ async def test_a_clock_far_off(skew_ms: int) -> None:
 )
 async def test_a_clock_that_is_refused_and_does_not_tell(answer: Any) -> None:
     """Row: clock off, and the clock's own endpoint fails. The refusal is told, within the time."""
-    async with SimulatedExchange(skew_ms=95_000) as exchange:
+    async with SimulatedExchange(skew_ms=95_000, dated=False) as exchange:
         account = account_of(exchange)
         exchange.faults.add(answer, operation="clock", times=None)
         async with cold_pool() as pool, client_of(exchange, account, pool=pool) as client:
@@ -156,6 +156,16 @@ async def test_a_clock_that_is_refused_and_does_not_tell(answer: Any) -> None:
                 await client.cancel_all("cash", timeout=0.3)
         assert not caught.value.may_have_executed
         assert len(exchange.operations("cancel-all")) <= 2
+
+
+async def test_a_clock_that_is_refused_and_tells_by_its_date() -> None:
+    """The date of the refusal is as good as the clock's own endpoint, which fails."""
+    async with SimulatedExchange(skew_ms=95_000) as exchange:
+        account = account_of(exchange)
+        exchange.faults.add(Drop(), operation="clock", times=None)
+        async with cold_pool() as pool, client_of(exchange, account, pool=pool) as client:
+            ack = await client.cancel_all("cash")
+        assert [attempt.fate for attempt in ack.attempts] == ["refused", "answered"]
 
 
 @pytest.mark.parametrize(

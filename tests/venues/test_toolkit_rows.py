@@ -10,8 +10,9 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from multidict import CIMultiDict
 
-from masscancel.calls import Reply
+from masscancel.calls import Reply, Stamp
 from masscancel.errors import MassCancelError, ProtocolError
 from masscancel.venues.toolkit import (
     SLICE,
@@ -26,6 +27,8 @@ from masscancel.venues.toolkit import (
 if TYPE_CHECKING:
     from collections.abc import Generator
 
+STAMP = Stamp(1_700_000_000_900)  # 14 November 2023, 22:13:20.9
+UNMEASURED = Stamp(STAMP.time_ms, skew_ms=30_000)
 PAGE = b"<!DOCTYPE html><html><body>502 Bad Gateway</body></html>"
 
 
@@ -200,13 +203,17 @@ def test_small_listings_are_finished_at_once() -> None:
 
 
 CACHED = [
-    {"Age": "1"}, {"Age": "030"}, {"Age": "soon"}, {"X-Cache": "HIT"}, {"X-Cache": "MISS, HIT"},
+    {"Age": "1"}, {"Age": "030"}, {"Age": "soon"}, {"Age": "0"}, {"age": ""},
+    {"Warning": '110 - "Response is Stale"'}, {"Warning": '199 a "x, 214 y", 111 a "no"'},
+    {"Warning": "113 - guessed"}, {"Date": "Tue, 14 Nov 2023 22:13:18 GMT"},
+    {"X-Cache": "HIT"}, {"X-Cache": "MISS, HIT"},
     {"X-Cache": "Hit from cloudfront"}, {"X-Cache": "TCP_MEM_HIT from a.test"},
     {"X-Cache-Status": "STALE"}, {"X-Proxy-Cache": "hit"}, {"CF-Cache-Status": "UPDATING"},
     {"Cache-Status": "Edge; hit; ttl=30"},
 ]  # fmt: skip
 FRESH = [
-    {}, {"Age": "0"}, {"Age": ""}, {"X-Cache": "MISS from hit.test"},
+    {}, {"X-Cache": "MISS from hit.test"}, {"Warning": '199 a.test "since 9:00, 110 of them"'},
+    {"Warning": "214 - gzip"}, {"Date": "Tue, 14 Nov 2023 22:13:19 GMT"}, {"Date": "today"},
     {"CF-Cache-Status": "DYNAMIC"}, {"X-Cache": "RefreshHit from cloudfront"},
     {"Cache-Status": "Edge; fwd=stale"},
     {"X-Cache": "Miss from cloudfront"},
@@ -215,12 +222,30 @@ FRESH = [
 
 @pytest.mark.parametrize("headers", CACHED, ids=str)
 def test_a_listing_out_of_a_cache_proves_nothing(headers: dict[str, str]) -> None:
-    """RFC 9111 section 5.1, RFC 9211, and what is in use; a refusal is left to be read as one."""
-    assert type(outcome_of(check_fresh, Reply(200, headers, b"[]"))) is ProtocolError
-    check_fresh(Reply(429, headers, PAGE))
+    """RFC 9111 section 5.1, RFC 9211, and what is in use; a refusal is left to be read as one.
+
+    An age of nought says that the reply was stored; a date before the request, that it was made
+    for another.
+    """
+    assert type(outcome_of(check_fresh, Reply(200, headers, b"[]"), STAMP)) is ProtocolError
+    check_fresh(Reply(429, headers, PAGE), STAMP)
 
 
 @pytest.mark.parametrize("headers", FRESH, ids=str)
 def test_a_listing_of_now_is_fresh(headers: dict[str, str]) -> None:
     """Caches that have asked the venue say so in many words."""
-    check_fresh(Reply(200, headers, b"[]"))
+    check_fresh(Reply(200, headers, b"[]"), STAMP)
+
+
+def test_a_date_is_as_good_as_the_clock() -> None:
+    """It contradicts none that was never measured, nor by less than it may be off."""
+    reply = Reply(200, {"Date": "Tue, 14 Nov 2023 22:13:15 GMT"}, b"[]")
+    check_fresh(reply, Stamp(STAMP.time_ms, skew_ms=4_000))
+    assert "date" in outcome_of(check_fresh, reply, STAMP).message
+    check_fresh(Reply(200, {"Date": "Tue, 14 Nov 2023 20:00:00 GMT"}, b"[]"), UNMEASURED)
+
+
+def test_of_several_headers_each_counts() -> None:
+    """One of each cache on the way."""
+    headers = CIMultiDict([("X-Cache", "MISS"), ("X-Cache", "HIT")])
+    assert "cache" in outcome_of(check_fresh, Reply(200, headers, b"[]"), STAMP).message

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from decimal import Decimal
+from email.utils import formatdate
 from typing import TYPE_CHECKING, Self
 
 from aiohttp import web
@@ -11,7 +13,7 @@ from msgspec.structs import replace
 
 from masscancel.sim import wire
 from masscancel.sim.ascendex import AscendEXDialect
-from masscancel.sim.dialect import Dialect, Reply, Request, Router, Session
+from masscancel.sim.dialect import Dialect, Moment, Reply, Request, Router, Session
 from masscancel.sim.engine import Engine
 from masscancel.sim.host import Host
 from masscancel.sim.limits import Limiter, limiter_of
@@ -39,6 +41,7 @@ class SimulatedExchange:
     `backlog` how many messages may wait for a client of a websocket: one that reads none of them is
     dropped then. `limits` has the venue count and refuse requests as it documents, by its own clock
     (True), or as a limiter of yours does; raises `ValueError` where its limits are not known.
+    `dated` says whether replies tell the venue's time in their `Date`, in place of this machine's.
     """
 
     def __init__(
@@ -57,6 +60,7 @@ class SimulatedExchange:
         history: int = 1_000_000,
         backlog: int = 100_000,
         limits: Limiter | bool = False,
+        dated: bool = True,
     ) -> None:
         self.dialect: Dialect = AscendEXDialect() if dialect is None else dialect
         if isinstance(limits, bool):
@@ -84,6 +88,7 @@ class SimulatedExchange:
         self._port = port
         self._keepalive_timeout = keepalive_timeout
         self._ping_interval = ping_interval
+        self._dated = dated
         self._streams: list[Stream] = []
         self._runner: web.ServerRunner | None = None
 
@@ -373,12 +378,22 @@ class SimulatedExchange:
         self.engine.advance(moment.now_ms)
         request = replace(request, moment=moment)
         limits = self._limits
-        if limits is None:
-            return handler(self.engine, request), True
-        if (refusal := limits.admit(request)) is not None:
-            return limits.settle(request, refusal), False
+        if limits is not None and (refusal := limits.admit(request)) is not None:
+            return self._date(limits.settle(request, refusal), moment), False
         reply = handler(self.engine, request)
-        return limits.settle(request, reply) if isinstance(reply, Reply) else reply, True
+        if isinstance(reply, Reply):
+            if limits is not None:
+                reply = limits.settle(request, reply)
+            reply = self._date(reply, moment)
+        return reply, True
+
+    def _date(self, reply: Reply, moment: Moment) -> Reply:
+        """The reply with the venue's time in its `Date`, if replies have that."""
+        if self._dated:
+            with contextlib.suppress(ValueError, OverflowError, OSError):  # no date is so far off
+                date = formatdate(moment.venue_ms / 1000, usegmt=True)
+                return replace(reply, headers=(("Date", date), *reply.headers))
+        return reply
 
     async def _stream(
         self,

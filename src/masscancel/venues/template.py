@@ -145,5 +145,5 @@ def _ack(reply: Reply, stamp: Stamp, *, scope: Scope) -> Ack:
 
 def _orders(reply: Reply, stamp: Stamp) -> Slices[list[OpenOrder]]:
     """Read a listing; the event loop has a turn between two pieces of a large one."""
-    toolkit.check_fresh(reply)
+    toolkit.check_fresh(reply, stamp)
     return toolkit.whole((yield from _ROWS.decode(reply, _result(reply, stamp.time_ms))))

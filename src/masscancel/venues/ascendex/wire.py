@@ -340,11 +340,11 @@ def decode_open_orders(
         ProtocolError: it is no listing of this scope, comes from a cache, or a row of it can't be
             understood.
     """
-    return finish(_listed(reply, stamp.time_ms, scope), reply)
+    return finish(_listed(reply, stamp, scope), reply)
 
 
-def _listed(reply: Reply, now_ms: int, scope: Scope) -> Slices[list[OpenOrder]]:
-    envelope = _listing(reply, now_ms, scope.account_category)
+def _listed(reply: Reply, stamp: Stamp, scope: Scope) -> Slices[list[OpenOrder]]:
+    envelope = _listing(reply, stamp, scope.account_category)
     yield
     orders: list[OpenOrder] = whole((yield from _ORDERS.decode(reply, envelope.data)))
     if scope.symbol is not None and any(order.symbol != scope.symbol for order in orders):
@@ -352,10 +352,10 @@ def _listed(reply: Reply, now_ms: int, scope: Scope) -> Slices[list[OpenOrder]]:
     return orders
 
 
-def _listing(reply: Reply, now_ms: int, account_category: str) -> _Envelope:
+def _listing(reply: Reply, stamp: Stamp, account_category: str) -> _Envelope:
     """The envelope of a listing, if it is of the category and of now."""
-    check_fresh(reply)
-    envelope = _open(reply, now_ms)
+    check_fresh(reply, stamp)
+    envelope = _open(reply, stamp.time_ms)
     if envelope.ac is not None and envelope.ac != account_category.upper():
         raise ProtocolError(f"the reply lists the account category {envelope.ac!r}")
     return envelope
@@ -370,7 +370,7 @@ def decode_order_states(
         VenueError: the venue refused.
         ProtocolError: it is no status of orders of this category, or comes from a cache.
     """
-    envelope = _listing(reply, stamp.time_ms, account_category)
+    envelope = _listing(reply, stamp, account_category)
     rows = decode_json(_STATUS, reply, envelope.data)
     rows = rows if isinstance(rows, list) else [rows]
     return {row.order_id: STATES.get(row.status, "open") for row in rows}

@@ -334,13 +334,23 @@ class Binance(Venue, frozen=True, kw_only=True):
         )
         return (yield from ask(call))
 
-    def _cancel_listed(self, scope: Scope, book: _Book, seen: set[str]) -> Flow[_Part]:
-        """List a book, then cancel its symbols in every book, but for those that are seen to."""
-        [listing] = yield [self._list(scope, book, decode_symbols)]
+    def _cancel_listed(
+        self, scope: Scope, book: _Book, seen: set[str], *, sure: bool = False
+    ) -> Flow[_Part]:
+        """List a book, then cancel its symbols in every book, but for those that are seen to.
+
+        Where the listing may lack an order, what it has is cancelled, and beside that it is made
+        again, until it is ``sure`` to have all.
+        """
+        [listing] = yield [self._list(scope, book, partial(decode_symbols, sure=sure))]
         if isinstance(listing, MassCancelError):
             return _unlisted(book, listing)
         symbols = [symbol for symbol in listing.symbols if symbol not in seen]
         seen.update(symbols)
+        if listing.doubt:
+            again = self._cancel_listed(scope, book, seen, sure=True)
+            parts: list[_Part] = every((yield [self._cancel(scope, symbols), again]))
+            return _joined(parts)
         part = yield from self._cancel(scope, symbols)
         if listing.nameless:
             left = f"{listing.nameless} orders whose symbol can't be read"
@@ -380,8 +390,8 @@ class Binance(Venue, frozen=True, kw_only=True):
         Raises:
             MassCancelError: the first that failed, with notes that name all that is left.
         """
-        results = [result for part in parts for result in part.results]
-        left = [name for part in parts for name in part.left]
+        whole = _joined(parts)
+        results, left = whole.results, whole.left
         if error := next((each for each in results if isinstance(each, MassCancelError)), None):
             more = f" and {len(left) - _NAMES} more" if len(left) > _NAMES else ""
             error.add_note(f"not acknowledged: {', '.join(left[:_NAMES])}{more}")
@@ -491,6 +501,14 @@ def sign(
         return Request(call.method, f"{call.path}?{signed}", headers, b"", expires_at_ms)
     headers["Content-Type"] = "application/x-www-form-urlencoded"
     return Request(call.method, call.path, headers, signed.encode(), expires_at_ms)
+
+
+def _joined(parts: Sequence[_Part]) -> _Part:
+    """Several parts as one."""
+    return _Part(
+        [result for part in parts for result in part.results],
+        [name for part in parts for name in part.left],
+    )
 
 
 def _unlisted(book: _Book, error: MassCancelError) -> _Part:

@@ -19,7 +19,6 @@ from masscancel.venues.binance.refusals import check_accepted, is_nothing_open
 from masscancel.venues.toolkit import (
     OK,
     RowDecoder,
-    Rows,
     batches,
     check_fresh,
     decimal,
@@ -27,6 +26,7 @@ from masscancel.venues.toolkit import (
     finish,
     side,
     whole,
+    why_stale,
 )
 
 #: What the ids of conditional orders begin with here: theirs and those of orders are counted apart.
@@ -46,12 +46,14 @@ class Listing(msgspec.Struct, frozen=True):
         symbols: each symbol once.
         nameless: how many orders there are whose symbol can't be read.
         problem: what is wrong with the first of those, for people.
+        doubt: why there may be orders that it does not have, for people; ``""`` if it has all.
         raw: the bytes of the reply.
     """
 
     symbols: tuple[str, ...]
     nameless: int
     problem: str
+    doubt: str
     raw: bytes
 
 
@@ -233,15 +235,27 @@ OrdersDecoder = Callable[..., list[OpenOrder] | Slices[list[OpenOrder]]]
 
 
 def decode_symbols(
-    reply: Reply, stamp: Stamp, *, account_category: str
+    reply: Reply, stamp: Stamp, *, account_category: str, sure: bool = False
 ) -> Listing | Slices[Listing]:
-    """The symbols that have open orders; of an order nothing else is needed."""
-    return finish(_symbols(reply, stamp.time_ms, account_category), reply)
+    """The symbols that have open orders; of an order nothing else is needed.
+
+    A listing that may lack an order serves to cancel what it has, unless it is to be ``sure``.
+    """
+    return finish(_symbols(reply, stamp, account_category, sure=sure), reply)
 
 
-def _symbols(reply: Reply, now_ms: int, account_category: str) -> Slices[Listing]:
-    rows = yield from _rows(_SYMBOLS, reply, now_ms, account_category)
-    return Listing(tuple(dict.fromkeys(rows.whole)), len(rows.keys), rows.problem, reply.body)
+def _symbols(reply: Reply, stamp: Stamp, account_category: str, *, sure: bool) -> Slices[Listing]:
+    check_accepted(reply, stamp.time_ms, account_category)
+    if sure:
+        check_fresh(reply, stamp)
+    rows = yield from _SYMBOLS.decode(reply)
+    return Listing(
+        symbols=tuple(dict.fromkeys(rows.whole)),
+        nameless=len(rows.keys),
+        problem=rows.problem,
+        doubt=why_stale(reply, stamp),
+        raw=reply.body,
+    )
 
 
 def _decode_orders(
@@ -252,7 +266,7 @@ def _decode_orders(
     account_category: str,
     symbol: str | None,
 ) -> list[OpenOrder] | Slices[list[OpenOrder]]:
-    return finish(_orders(decoder, reply, stamp.time_ms, account_category, symbol), reply)
+    return finish(_orders(decoder, reply, stamp, account_category, symbol), reply)
 
 
 decode_spot_orders: Final[OrdersDecoder] = partial(_decode_orders, _SPOT_ORDERS)
@@ -263,11 +277,13 @@ decode_algo_orders: Final[OrdersDecoder] = partial(_decode_orders, _ALGO_ORDERS)
 def _orders(
     decoder: RowDecoder[Any, _Named],
     reply: Reply,
-    now_ms: int,
+    stamp: Stamp,
     account_category: str,
     symbol: str | None,
 ) -> Slices[list[OpenOrder]]:
-    rows = yield from _rows(decoder, reply, now_ms, account_category)
+    check_accepted(reply, stamp.time_ms, account_category)
+    check_fresh(reply, stamp)
+    rows = yield from decoder.decode(reply)
     if rows.keys:
         raise ProtocolError(
             f"{len(rows.keys)} rows of the listing can't be understood, at first the order "
@@ -277,14 +293,6 @@ def _orders(
     if symbol is not None and set(map(attrgetter("symbol"), orders)) - {symbol}:
         raise ProtocolError(f"the reply lists other symbols than {symbol!r}")
     return orders
-
-
-def _rows(
-    decoder: RowDecoder[Any, Any], reply: Reply, now_ms: int, account_category: str
-) -> Slices[Rows[Any, Any]]:
-    check_accepted(reply, now_ms, account_category)
-    check_fresh(reply)
-    return (yield from decoder.decode(reply))
 
 
 def decode_state(

@@ -372,14 +372,14 @@ def _refused(envelope: _Envelope) -> Refusal | None:
     return Refusal(kind=kind, code=code, message=text)
 
 
-def read_ack(reply: Reply, now_ms: int, *, symbol: str | None) -> Slices[Ack]:
+def read_ack(reply: Reply, stamp: Stamp, *, symbol: str | None) -> Slices[Ack]:
     """Read what became of a cancel-all.
 
     Raises:
         VenueError: the venue refused.
         ProtocolError: it is no answer to this cancel-all.
     """
-    envelope = _answer(_CANCEL, reply, now_ms)
+    envelope = _answer(_CANCEL, reply, stamp.time_ms)
     yield
     answer: _Cancelled = decode_json(_CANCELLED, reply, envelope.cancel_status)
     scope = (symbol or "all").upper()
@@ -408,28 +408,28 @@ def _ids(reply: Reply, rows: msgspec.Raw) -> Slices[tuple[str, ...] | None]:
 
 
 @sliced
-def decode_open_orders(reply: Reply, now_ms: int) -> Slices[list[OpenOrder]]:
+def decode_open_orders(reply: Reply, stamp: Stamp) -> Slices[list[OpenOrder]]:
     """The open orders of all contracts.
 
     Raises:
         VenueError: the venue refused.
         ProtocolError: it is no listing, it comes from a cache, or a row of it can't be read.
     """
-    envelope = _answer(_OPEN_ORDERS, reply, now_ms)
-    check_fresh(reply)
+    envelope = _answer(_OPEN_ORDERS, reply, stamp.time_ms)
+    check_fresh(reply, stamp)
     yield
     return whole((yield from _ROWS.decode(reply, envelope.open_orders)))
 
 
 @sliced
-def decode_contracts(reply: Reply, now_ms: int) -> Slices[frozenset[str]]:
+def decode_contracts(reply: Reply, stamp: Stamp) -> Slices[frozenset[str]]:
     """The contracts that are listed, in upper case.
 
     Raises:
         VenueError: the venue refused.
         ProtocolError: it is no list of contracts, or one of them can't be read.
     """
-    envelope = _answer(_INSTRUMENTS, reply, now_ms)
+    envelope = _answer(_INSTRUMENTS, reply, stamp.time_ms)
     yield
     return frozenset(whole((yield from _CONTRACTS.decode(reply, envelope.instruments))))
 

@@ -23,6 +23,7 @@ from masscancel.venues.kraken.spot_replies import (
     decode_open_orders,
     decode_pairs,
     decode_states,
+    decode_sure_listing,
     decode_switch,
     index,
 )
@@ -93,18 +94,8 @@ class Spot(msgspec.Struct, frozen=True):
         if symbol is None:
             call = self._private("CancelAll", decode_cancelled, cancels=True)
             return _ack([(yield from ask(call))], "")
-        rows: Call[Listing] = self._open_orders(decode_listing)
-        listing, ids = yield from self._of_pair(symbol, rows, Listing.of)
-        answers = []
-        if ids:
-            parts = [self._cancel_by_id(batch) for batch in batches(ids, BATCH)]
-            answers = [answer for part in every((yield parts)) for answer in part]
-        if listing.lost:
-            raise ProtocolError(
-                f"{listing.lost} of the open orders were left alone: their pairs can't be read "
-                f"({listing.problem}); those of {symbol} that can were cancelled: {len(ids)}"
-            )
-        if ids:
+        listing, answers = yield from self._cancel_pair(symbol, frozenset())
+        if answers:
             return _ack(answers, symbol)
         return Ack(account_category="spot", symbol=symbol, status="nothing open", raw=listing.raw)
 
@@ -149,6 +140,34 @@ class Spot(msgspec.Struct, frozen=True):
         currencies, tokenized = yield calls
         pairs = one([currencies])
         return index([*tokenized, *pairs] if isinstance(tokenized, list) else pairs)
+
+    def _cancel_pair(
+        self, symbol: str, asked: frozenset[str], *, sure: bool = False
+    ) -> Flow[tuple[Listing, list[Cancelled]]]:
+        """List the orders, and cancel those of a pair but for what has been ``asked`` already.
+
+        Where the listing may lack an order, what it has is cancelled, and beside that it is made
+        again, until it is ``sure`` to have all.
+
+        Returns:
+            The last listing, and the answers to the cancels.
+        """
+        rows: Call[Listing] = self._open_orders(decode_sure_listing if sure else decode_listing)
+        listing, listed = yield from self._of_pair(symbol, rows, Listing.of)
+        ids = [order_id for order_id in listed if order_id not in asked]
+        parts: list[Flow[Any]] = [self._cancel_by_id(batch) for batch in batches(ids, BATCH)]
+        if listing.doubt:
+            parts.append(self._cancel_pair(symbol, frozenset(ids), sure=True))
+        results = every((yield parts)) if parts else []
+        more: list[Cancelled] = []
+        if listing.doubt:
+            listing, more = results.pop()
+        if listing.lost:
+            raise ProtocolError(
+                f"{listing.lost} of the open orders were left alone: their pairs can't be read "
+                f"({listing.problem}); those of {symbol} that can were cancelled: {len(ids)}"
+            )
+        return listing, [*(answer for part in results for answer in part), *more]
 
     def _of_pair(
         self, symbol: str, call: Call[Any], pick: Callable[[Any, frozenset[str]], list[Any]]
@@ -204,7 +223,7 @@ class Spot(msgspec.Struct, frozen=True):
             return [answer]
         (listing,) = yield [self._open_orders(decode_listing)]
         live: Container[str] = ids
-        if isinstance(listing, Listing) and not listing.lost:
+        if isinstance(listing, Listing) and not listing.lost and not listing.doubt:
             live = {order_id for order_id, _ in listing.rows}
         parts = [self._cancel_by_id(part) for part in _without_stale(ids, live)]
         again = every((yield parts)) if parts else []

@@ -32,6 +32,7 @@ from masscancel.venues.toolkit import (
     open_envelope,
     side,
     whole,
+    why_stale,
 )
 
 #: "Temporary lockout" lasts some minutes, and each further request prolongs it: in seconds.
@@ -181,12 +182,14 @@ class Listing(msgspec.Struct, frozen=True):
         rows: the orders that can be cancelled, by id.
         lost: how many there are of which not even the pair can be read.
         problem: what is wrong with the first of those.
+        doubt: why there may be orders that it does not have, for people; ``""`` if it has all.
         raw: the bytes of the reply.
     """
 
     rows: list[tuple[str, _Key]]
     lost: int
     problem: str
+    doubt: str
     raw: bytes
 
     def of(self, names: frozenset[str]) -> list[str]:
@@ -289,31 +292,45 @@ def decode_cancelled(reply: Reply, stamp: Stamp, *, tolerated: tuple[str, ...] =
 
 
 @sliced
-def decode_listing(reply: Reply, now_ms: int) -> Slices[Listing]:
+def decode_listing(reply: Reply, stamp: Stamp) -> Slices[Listing]:
     """The open orders, as far as a cancel needs them.
 
     Raises:
         VenueError: the venue refused.
-        ProtocolError: it is no listing, or it comes from a cache.
+        ProtocolError: it is no listing.
     """
-    rows = yield from _open_rows(_KEYS, reply, now_ms)
-    return Listing(rows.whole, len(rows.keys), rows.problem, reply.body)
+    rows = yield from _open_rows(_KEYS, reply, stamp)
+    doubt = why_stale(reply, stamp)
+    return Listing(rows.whole, len(rows.keys), rows.problem, doubt, reply.body)
 
 
 @sliced
-def decode_open_orders(reply: Reply, now_ms: int) -> Slices[list[OpenOrder]]:
+def decode_sure_listing(reply: Reply, stamp: Stamp) -> Slices[Listing]:
+    """The same, of a listing that has every order.
+
+    Raises:
+        VenueError: the venue refused.
+        ProtocolError: it is no listing, or may lack an order.
+    """
+    check_fresh(reply, stamp)
+    rows = yield from _open_rows(_KEYS, reply, stamp)
+    return Listing(rows.whole, len(rows.keys), rows.problem, "", reply.body)
+
+
+@sliced
+def decode_open_orders(reply: Reply, stamp: Stamp) -> Slices[list[OpenOrder]]:
     """The open orders, every one of them.
 
     Raises:
         VenueError: the venue refused.
         ProtocolError: it is no listing, it comes from a cache, or a row of it can't be read.
     """
-    return whole((yield from _open_rows(_ORDERS, reply, now_ms)))
+    check_fresh(reply, stamp)
+    return whole((yield from _open_rows(_ORDERS, reply, stamp)))
 
 
-def _open_rows(decoder: RowDecoder[Any, Any], reply: Reply, now_ms: int) -> Slices[Rows[Any, Any]]:
-    envelope = _answer(reply, now_ms)
-    check_fresh(reply)
+def _open_rows(decoder: RowDecoder[Any, Any], reply: Reply, stamp: Stamp) -> Slices[Rows[Any, Any]]:
+    envelope = _answer(reply, stamp.time_ms)
     yield
     result: _Open = _result(_OPEN, envelope, reply)
     yield
@@ -321,14 +338,14 @@ def _open_rows(decoder: RowDecoder[Any, Any], reply: Reply, now_ms: int) -> Slic
 
 
 @sliced
-def decode_pairs(reply: Reply, now_ms: int) -> Slices[list[Pair]]:
+def decode_pairs(reply: Reply, stamp: Stamp) -> Slices[list[Pair]]:
     """The pairs that the venue found; none if it knows no such pair.
 
     Raises:
         VenueError: the venue refused.
         ProtocolError: it is no list of pairs.
     """
-    envelope = _answer(reply, now_ms, (_UNKNOWN_PAIR,))
+    envelope = _answer(reply, stamp.time_ms, (_UNKNOWN_PAIR,))
     if _faults(envelope):
         return []
     rows = yield from _PAIRS.decode(reply, envelope.result)

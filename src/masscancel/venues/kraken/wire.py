@@ -41,11 +41,11 @@ class Found(msgspec.Struct, frozen=True, eq=False):
         return hash(Found)
 
 
-def sliced(read: Callable[[Reply, int], Slices[T]]) -> Callable[[Reply, Stamp], T | Slices[T]]:
-    """A call's ``decode`` from a reader in slices, which gets the venue's time in ms."""
+def sliced(read: Callable[[Reply, Stamp], Slices[T]]) -> Callable[[Reply, Stamp], T | Slices[T]]:
+    """A call's ``decode`` from a reader in slices."""
 
     def decode(reply: Reply, stamp: Stamp) -> T | Slices[T]:
-        return finish(read(reply, stamp.time_ms), reply)
+        return finish(read(reply, stamp), reply)
 
     return decode
 

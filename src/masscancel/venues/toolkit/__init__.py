@@ -27,6 +27,7 @@ from masscancel.venues.toolkit.rows import (
     describe_json_error,
     finish,
     whole,
+    why_stale,
 )
 from masscancel.venues.toolkit.settings import (
     check_origin,
@@ -84,4 +85,5 @@ __all__ = [
     "side",
     "unsigned",
     "whole",
+    "why_stale",
 ]

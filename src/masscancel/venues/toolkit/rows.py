@@ -11,8 +11,9 @@ from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 
-from masscancel.calls import Reply, Slices
+from masscancel.calls import Reply, Slices, Stamp
 from masscancel.errors import ProtocolError
+from masscancel.venues.toolkit.values import http_date
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -278,27 +279,63 @@ def whole(rows: Rows[R, K]) -> list[R]:
     return rows.whole
 
 
-#: Where caches say whether they have answered themselves: RFC 9211, and what is in use beside it.
-_CACHES: Final = ("Cache-Status", "X-Cache", "X-Cache-Status", "X-Proxy-Cache", "CF-Cache-Status")
+#: Where a reply tells whether it is of now: RFC 9110, RFC 9111 and RFC 9211; the others are in use.
+_TELLING: Final = frozenset(
+    {"age", "warning", "cache-status", "x-cache", "x-cache-status", "x-proxy-cache"}
+    | {"cf-cache-status"}
+)
 #: ``HIT``, ``MISS, HIT``, ``TCP_MEM_HIT from …``, ``Hit from cloudfront``, ``…; hit; ttl=30``. A
 #: host's name after ``from``, or ``fwd=stale``, is none; ``RefreshHit`` has asked the venue.
 _FROM_CACHE: Final = re.compile(
     r"(?:^|[,;])\s*(?:tcp_(?:\w+_)?)?(?:hit|stale|updating)\b", re.IGNORECASE
 )
+#: Stale, not validated, disconnected, or of an age that was guessed (RFC 7234 section 5.5).
+_STALE: Final = re.compile(r"(?:^|,)\s*11[0-3]\b", re.ASCII)
+#: How far a ``Date`` may lie before the request, beside what the clock may be off: it is cut to the
+#: second, and a venue's machines do not agree to the millisecond.
+_DATE_MS: Final = 2_000
+#: A clock that may be off by more was never measured: no date contradicts it.
+_MEASURED_MS: Final = 10_000
 
 
-def check_fresh(reply: Reply) -> None:
-    """Refuse a listing that a cache has answered: it says nothing of the orders of now.
+def why_stale(reply: Reply, stamp: Stamp) -> str:
+    """Why a reply may tell of another time than now, for people; ``""`` if nothing says so.
 
-    Call it first, on what is to be a proof. A refusal is left to be read as one.
+    An ``Age``, whatever it is, says that the venue has neither made nor validated the reply for
+    this request (RFC 9111 section 5.1). A refusal is left to be read as one.
+    """
+    if reply.status != OK:
+        return ""
+    told: dict[str, str] = {}
+    for name, value in reply.headers.items():
+        lower = name.lower()
+        if lower in _TELLING:
+            told[lower] = f"{told[lower]}, {value}" if lower in told else value
+    warned = _STALE.search(re.sub(r'"[^"]*"', "", told.pop("warning", "")))
+    measured = stamp.skew_ms <= _MEASURED_MS
+    date_ms = http_date(reply.headers.get("Date", "")) if measured else None
+    if "age" in told or warned or any(map(_FROM_CACHE.search, told.values())):
+        return "it comes from a cache"
+    late_ms = 0 if date_ms is None else stamp.time_ms - stamp.skew_ms - _DATE_MS - date_ms
+    return "its date is from before the request" if late_ms > 0 else ""
+
+
+def check_fresh(reply: Reply, stamp: Stamp) -> None:
+    """Refuse a listing that a cache may have answered: it says nothing of the orders of now.
+
+    Call it first, on what is to be a proof. What a cancel finds in such a listing can be cancelled
+    all the same: see :func:`why_stale`.
+
+    Args:
+        reply: the reply.
+        stamp: that of its request.
 
     Raises:
-        ProtocolError: the reply has an age (RFC 9111 section 5.1), or a cache says that it is its.
+        ProtocolError: the reply has an age, a cache says that it is its, or its date is older than
+            the request.
     """
-    age = reply.headers.get("Age", "").strip().strip("0")
-    says = ", ".join(reply.headers.get(name, "") for name in _CACHES)
-    if reply.status == OK and (age or _FROM_CACHE.search(says)):
-        raise ProtocolError("the listing comes from a cache, and proves nothing")
+    if why := why_stale(reply, stamp):
+        raise ProtocolError(f"the listing proves nothing: {why}")
 
 
 def _unreadable(reply: Reply, why: str) -> ProtocolError:
