@@ -26,9 +26,11 @@ from masscancel import (
     ProtocolError,
     RateLimited,
     ScopeError,
+    VenueError,
     VenueUnavailable,
 )
 from masscancel.calls import Scope
+from masscancel.errors import StampRefused
 
 UNKNOWN_ORDER = {"error": ["EOrder:Unknown order"]}
 
@@ -185,7 +187,37 @@ def test_a_failed_batch_fails_the_whole_after_all_have_been_sent() -> None:
     assert talk.rounds[-1] == ['CancelOrderBatch {"orders":["O50","O51"]}']
     with pytest.raises(VenueUnavailable) as caught:
         talk.answer(result({"count": 2}))
-    assert caught.value.__notes__ == ["1 of 3 calls failed, 2 succeeded"]
+    left = ", ".join(f"O{n}" for n in range(50))
+    assert caught.value.__notes__[0] == f"not acknowledged: {left}"
+
+
+@pytest.mark.parametrize(
+    "word", ["EGeneral:Invalid arguments", "EOrder:Invalid order", "ENew:Word"]
+)
+def test_a_batch_that_one_id_spoils_is_halved_at_once(word: str) -> None:
+    """In the end the others are cancelled, and what is spoiled stands alone and is named."""
+    talk = cancel("spot", BTC).answer(listing(*[BTC] * 5)).answer({"error": [word]})
+    assert talk.rounds[2] == [
+        'CancelOrderBatch {"orders":["O0","O1"]}',
+        'CancelOrderBatch {"orders":["O2","O3","O4"]}',
+    ]
+    talk.answer(result({"count": 2}), {"error": [word]})
+    assert talk.rounds[3] == ["CancelOrder txid=O2", 'CancelOrderBatch {"orders":["O3","O4"]}']
+    with pytest.raises(VenueError) as caught:
+        talk.answer({"error": [word]}, result({"count": 2}))
+    assert caught.value.__notes__ == ["not acknowledged: O2", "1 parts failed; 2 were answered"]
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [("EGeneral:Permission denied", PermissionDenied), ("EAPI:Invalid nonce", StampRefused)],
+)
+def test_a_batch_that_is_refused_for_the_key_is_not_halved(error: str, kind: Any) -> None:
+    """No part of it would fare better; all of it is named."""
+    talk = cancel("spot", BTC).answer(listing(*[BTC] * 60))
+    with pytest.raises(kind) as caught:
+        talk.answer({"error": [error]}, {"error": [error]})
+    assert caught.value.__notes__[0].endswith("O49 and 10 more")
 
 
 # --- futures, one contract ------------------------------------------------------------------------

@@ -11,7 +11,14 @@ import msgspec
 
 from masscancel.calls import LISTING, Call, Flow, Limit, Request, Scope, Stamp
 from masscancel.credentials import Credentials
-from masscancel.errors import ProtocolError, ScopeError
+from masscancel.errors import (
+    InvalidRequest,
+    MassCancelError,
+    ProtocolError,
+    ScopeError,
+    VenueError,
+    one_line,
+)
 from masscancel.models import Ack, OpenOrder, OrderState
 from masscancel.venues.base import Symbols
 from masscancel.venues.kraken.spot_replies import (
@@ -56,6 +63,9 @@ _QUOTES: Final = frozenset(
     {"AUD", "CAD", "CHF", "DAI", "ETH", "EUR", "GBP", "JPY", "USD", "USDC", "USDT", "XBT"}
 )
 
+#: So many names are told of what was not acknowledged.
+_NAMES: Final = 50
+
 #: What looks like the key of a pair in Kraken's list, such as ``XXBTZUSD``: no order is listed by
 #: one.
 _KEY: Final = re.compile(r"[XZ][A-Z]{3}[XZ][A-Z]{3}", re.ASCII)
@@ -73,6 +83,22 @@ def limits(tier: str) -> tuple[Limit, ...]:
         Limit(name=_COUNTER, amount=amount, seconds=amount / decay, per="key", decays=True),
         Limit(name=_PUBLIC, amount=3, seconds=3.0, of_cancels=False),
     )
+
+
+class _Part(msgspec.Struct, frozen=True, kw_only=True):
+    """The end of one part of a cancel by id.
+
+    Attributes:
+        answers: to its cancels.
+        errors: what failed.
+        left: what was not acknowledged for that, for people.
+        raw: the bytes of the listing, where there was one.
+    """
+
+    answers: list[Cancelled] = []
+    errors: list[MassCancelError] = []
+    left: list[str] = []
+    raw: bytes = b""
 
 
 class Spot(msgspec.Struct, frozen=True):
@@ -94,10 +120,15 @@ class Spot(msgspec.Struct, frozen=True):
         if symbol is None:
             call = self._private("CancelAll", decode_cancelled, cancels=True)
             return _ack([(yield from ask(call))], "")
-        listing, answers = yield from self._cancel_pair(symbol, frozenset())
-        if answers:
-            return _ack(answers, symbol)
-        return Ack(account_category="spot", symbol=symbol, status="nothing open", raw=listing.raw)
+        part = yield from self._cancel_pair(symbol, frozenset())
+        if part.errors:
+            error = part.errors[0]
+            error.add_note(f"not acknowledged: {_some(part.left)}")
+            error.add_note(f"{len(part.errors)} parts failed; {len(part.answers)} were answered")
+            raise error
+        if part.answers:
+            return _ack(part.answers, symbol)
+        return Ack(account_category="spot", symbol=symbol, status="nothing open", raw=part.raw)
 
     def open_orders(self, scope: Scope) -> Flow[list[OpenOrder]]:
         """``OpenOrders``: one listing, not paged, of all pairs; one pair is picked here."""
@@ -143,31 +174,33 @@ class Spot(msgspec.Struct, frozen=True):
 
     def _cancel_pair(
         self, symbol: str, asked: frozenset[str], *, sure: bool = False
-    ) -> Flow[tuple[Listing, list[Cancelled]]]:
+    ) -> Flow[_Part]:
         """List the orders, and cancel those of a pair but for what has been ``asked`` already.
 
         Where the listing may lack an order, what it has is cancelled, and beside that it is made
         again, until it is ``sure`` to have all.
-
-        Returns:
-            The last listing, and the answers to the cancels.
         """
         rows: Call[Listing] = self._open_orders(decode_sure_listing if sure else decode_listing)
         listing, listed = yield from self._of_pair(symbol, rows, Listing.of)
         ids = [order_id for order_id in listed if order_id not in asked]
-        parts: list[Flow[Any]] = [self._cancel_by_id(batch) for batch in batches(ids, BATCH)]
+        flows: list[Flow[_Part]] = [self._cancel_by_id(batch) for batch in batches(ids, BATCH)]
         if listing.doubt:
-            parts.append(self._cancel_pair(symbol, frozenset(ids), sure=True))
-        results = every((yield parts)) if parts else []
-        more: list[Cancelled] = []
-        if listing.doubt:
-            listing, more = results.pop()
-        if listing.lost:
-            raise ProtocolError(
-                f"{listing.lost} of the open orders were left alone: their pairs can't be read "
-                f"({listing.problem}); those of {symbol} that can were cancelled: {len(ids)}"
+            flows.append(self._cancel_pair(symbol, frozenset(ids), sure=True))
+        ends: Sequence[_Part | MassCancelError] = (yield flows) if flows else []
+        parts = [
+            _Part(errors=[end], left=["what could not be listed"])
+            if isinstance(end, MassCancelError)
+            else end
+            for end in ends
+        ]
+        if listing.lost and not listing.doubt:
+            lost = f"{listing.lost} of the open orders"
+            error = ProtocolError(
+                f"{lost} were left alone: their pairs can't be read ({listing.problem}); those of "
+                f"{symbol} that can were asked for: {len(ids)}"
             )
-        return listing, [*(answer for part in results for answer in part), *more]
+            parts.append(_Part(errors=[error], left=[lost]))
+        return _joined(parts, listing.raw)
 
     def _of_pair(
         self, symbol: str, call: Call[Any], pick: Callable[[Any, frozenset[str]], list[Any]]
@@ -211,23 +244,28 @@ class Spot(msgspec.Struct, frozen=True):
             hint = f"; it takes it for {' or '.join(sorted({*msgspec.structs.astuple(pairs[0])}))}"
         raise ScopeError(f"Kraken lists no pair by the name of {symbol!r}{hint}")
 
-    def _cancel_by_id(self, ids: Sequence[str]) -> Flow[list[Cancelled]]:
+    def _cancel_by_id(self, ids: Sequence[str]) -> Flow[_Part]:
         """Cancel a batch.
 
         It is not documented what becomes of a batch in which one order is gone. One that is
         refused as a whole is sent again without what another listing does not show any more; where
         that shows them all, or can't be had, in halves. So it ends when what is gone stands alone.
+        A batch of which the venue does not say that, but that it won't have it, is halved at once,
+        until what it won't have stands alone.
         """
-        answer = yield from ask(self._cancel(ids))
+        (answer,) = yield [self._cancel(ids)]
+        if isinstance(answer, MassCancelError):
+            if len(ids) == 1 or not _is_of_ids(answer):
+                return _Part(errors=[answer], left=[*ids])
+            return _joined((yield [self._cancel_by_id(half) for half in _halves(ids)]))
         if not answer.refused or len(ids) == 1:
-            return [answer]
+            return _Part(answers=[answer])
         (listing,) = yield [self._open_orders(decode_listing)]
         live: Container[str] = ids
         if isinstance(listing, Listing) and not listing.lost and not listing.doubt:
             live = {order_id for order_id, _ in listing.rows}
-        parts = [self._cancel_by_id(part) for part in _without_stale(ids, live)]
-        again = every((yield parts)) if parts else []
-        return [answer, *(each for part in again for each in part)]
+        flows = [self._cancel_by_id(part) for part in _without_stale(ids, live)]
+        return _joined([_Part(answers=[answer]), *((yield flows) if flows else [])])
 
     def _cancel(self, ids: Sequence[str]) -> Call[Cancelled]:
         decode = partial(decode_cancelled, tolerated=_GONE)
@@ -316,8 +354,33 @@ def _without_stale(batch: Sequence[str], live: Container[str]) -> list[Sequence[
     left = [order_id for order_id in batch if order_id in live]
     if len(left) < len(batch):
         return [left] if left else []
+    return _halves(batch)
+
+
+def _halves(batch: Sequence[str]) -> list[Sequence[str]]:
     half = len(batch) // 2
     return [batch[:half], batch[half:]]
+
+
+def _is_of_ids(error: MassCancelError) -> bool:
+    """Whether an error may be about one id of a batch: by its code, or one that nobody knows."""
+    return type(error) in (InvalidRequest, VenueError)
+
+
+def _joined(parts: Sequence[_Part], raw: bytes = b"") -> _Part:
+    """Several parts as one; the last listing counts."""
+    return _Part(
+        answers=[answer for part in parts for answer in part.answers],
+        errors=[error for part in parts for error in part.errors],
+        left=[name for part in parts for name in part.left],
+        raw=next((part.raw for part in reversed(parts) if part.raw), raw),
+    )
+
+
+def _some(names: Sequence[str]) -> str:
+    """Names for people, and how many more there are."""
+    more = f" and {len(names) - _NAMES} more" if len(names) > _NAMES else ""
+    return one_line(", ".join(f"{name:.40}" for name in names[:_NAMES])) + more
 
 
 def _ack(answers: Sequence[Cancelled], symbol: str) -> Ack:
