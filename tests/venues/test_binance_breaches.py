@@ -190,8 +190,6 @@ ODD: list[dict[str, Any]] = [
     {"orderId": "12"},
     {"price": "NaN"},
     {"origQty": "NaN"},
-    {"clientOrderId": "\ud800"},
-    {"clientOrderId": "\\\udfff"},
 ]
 
 
@@ -207,7 +205,7 @@ def test_an_odd_row_is_cancelled_and_proves_nothing(odd: dict[str, Any]) -> None
     (call,) = calls_of(VENUE.open_orders(SPOT))
     error = decoded(call, rows)
     assert type(error) is ProtocolError
-    assert ETH in error.message or "surrogate" in error.message
+    assert ETH in error.message
 
 
 @pytest.mark.parametrize("odd", [{"symbol": ""}, {"symbol": None}, {"symbol": 5}, None, 5, "row"])

@@ -115,8 +115,8 @@ class _Row(msgspec.Struct):  # as it is documented; what only people look at has
 
     def convert(self) -> OpenOrder:
         return OpenOrder(
-            order_id=self.id,
-            symbol=self.symbol,
+            order_id=toolkit.readable(self.id),
+            symbol=toolkit.readable(self.symbol),
             side=self.side,
             price=toolkit.decimal(self.price),
             quantity=toolkit.decimal(self.quantity),

@@ -40,7 +40,7 @@ from masscancel.venues.ascendex.wire import (
     refusal_of,
     signature,
 )
-from masscancel.venues.toolkit import decimal, side
+from masscancel.venues.toolkit import decimal, decode_text, readable, side
 
 __all__ = ["AscendEXStream"]
 
@@ -152,17 +152,18 @@ class _Row(msgspec.Struct, rename={"order_id": "orderId"}):
 
 
 _WIRE: Final = msgspec.json.Decoder(_Wire)
+_TEXT: Final = msgspec.json.Decoder(str)
 _INFO: Final = msgspec.json.Decoder(Info)
 _ROW: Final = msgspec.json.Decoder(_Row)
 
 
 def _parse(message: bytes) -> StreamEvent | None:
-    wire = _WIRE.decode(message)
-    match wire.m or wire.op:
+    wire, _ = decode_text(_WIRE, message)
+    match readable(wire.m or wire.op or ""):
         case "order":
             return _order(wire, message)
         case "futures-order":
-            return _updated(_ROW.decode(message), "futures")
+            return _updated(decode_text(_ROW, message)[0], "futures")
         case "ping":
             return Pinged(_PONG)
         case "connected":
@@ -184,10 +185,10 @@ def _order(wire: _Wire, message: bytes) -> StreamEvent | None:
     """Acks and updates share their name: an ack has an action, an update has data."""
     category = (wire.ac or "").lower()
     if wire.action is None:
-        return _updated(_ROW.decode(wire.data), category) if bytes(wire.data) else None
+        return _updated(decode_text(_ROW, wire.data)[0], category) if bytes(wire.data) else None
     if wire.action.lower() != "cancel-all":
         return None
-    info = _INFO.decode(wire.info) if bytes(wire.info) else NO_INFO
+    info = decode_text(_INFO, wire.info)[0] if bytes(wire.info) else NO_INFO
     request_id = info.id or str(wire.id or "")
     if info.code or wire.code or wire.status == "Err":
         error = _error(wire, info)
@@ -232,7 +233,7 @@ def _refused_login(wire: _Wire) -> VenueError:
 
 def _failed(wire: _Wire) -> StreamEvent:
     """``{"m":"error"}``: its id says what it answers, its info is a text."""
-    text = msgspec.json.decode(wire.info) if bytes(wire.info).startswith(b'"') else ""
+    text = decode_text(_TEXT, wire.info)[0] if bytes(wire.info).startswith(b'"') else ""
     error = _error(wire, Info(message=text))
     request_id = str(wire.id or "")
     if request_id == _LOGIN:
@@ -247,8 +248,8 @@ def _updated(row: _Row, account_category: str) -> Updated:
     return Updated(
         OrderUpdate(
             account_category=account_category,
-            order_id=row.order_id,
-            symbol=row.s,
+            order_id=readable(row.order_id),
+            symbol=readable(row.s),
             side=side(row.sd),
             price=decimal(row.p),
             quantity=decimal(row.q),

@@ -34,6 +34,7 @@ from masscancel.venues.toolkit import (
     decode_json,
     finish,
     open_envelope,
+    readable,
     refusal_error,
     side,
     whole,
@@ -313,8 +314,8 @@ def book_of(order_type: str) -> str:
 
 def _open_order(row: _Order) -> OpenOrder:
     return OpenOrder(
-        order_id=row.order_id,
-        symbol=row.symbol,
+        order_id=readable(row.order_id),
+        symbol=readable(row.symbol),
         side=side(row.side),
         price=decimal(row.price),
         quantity=decimal(row.order_qty),

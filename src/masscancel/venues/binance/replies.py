@@ -24,6 +24,7 @@ from masscancel.venues.toolkit import (
     decimal,
     decode_json,
     finish,
+    readable,
     side,
     whole,
     why_stale,
@@ -160,10 +161,17 @@ class _Countdown(msgspec.Struct, rename="camel"):
 _STOPS: Final = frozenset({"STOP_LOSS", "STOP_LOSS_LIMIT", "TAKE_PROFIT", "TAKE_PROFIT_LIMIT"})
 
 
+def _checked(row: _CancelRow) -> _CancelRow:
+    """A row of an answer, whose states can be read."""
+    for report in row.reports():
+        readable(report.status)
+    return row
+
+
 def _futures_order(row: _OrderRow, book: str = "ordinary") -> OpenOrder:
     return OpenOrder(
         order_id=str(row.order_id),
-        symbol=row.symbol,
+        symbol=readable(row.symbol),
         side=side(row.side),
         price=_decimal(row, row.price),
         quantity=_decimal(row, row.orig_qty),
@@ -181,7 +189,7 @@ def _spot_order(row: _OrderRow) -> OpenOrder:
 def _algo_order(row: _AlgoRow) -> OpenOrder:
     return OpenOrder(
         order_id=f"{ALGO}{row.algo_id}",
-        symbol=row.symbol,
+        symbol=readable(row.symbol),
         side=side(row.side),
         price=_decimal(row, row.price),
         quantity=_decimal(row, row.quantity),
@@ -200,11 +208,11 @@ def _decimal(row: _OrderRow | _AlgoRow, text: str | None) -> Decimal:
         raise ProtocolError(f"{error.message}: the order {order_id} of {row.symbol}") from None
 
 
-_SYMBOLS: Final = RowDecoder(_Listed, msgspec.Raw, convert=attrgetter("symbol"))
+_SYMBOLS: Final = RowDecoder(_Listed, msgspec.Raw, convert=lambda row: readable(row.symbol))
 _SPOT_ORDERS: Final = RowDecoder(_OrderRow, _Named, convert=_spot_order)
 _FUTURES_ORDERS: Final = RowDecoder(_OrderRow, _Named, convert=_futures_order)
 _ALGO_ORDERS: Final = RowDecoder(_AlgoRow, _Named, convert=_algo_order)
-_CANCELLED: Final = RowDecoder(_CancelRow, msgspec.Raw)
+_CANCELLED: Final = RowDecoder(_CancelRow, msgspec.Raw, convert=_checked)
 _STATE: Final = msgspec.json.Decoder(_State)
 _ALGO_STATE: Final = msgspec.json.Decoder(_AlgoState)
 _CLOCK: Final = msgspec.json.Decoder(_Clock)

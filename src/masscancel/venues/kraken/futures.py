@@ -39,6 +39,7 @@ from masscancel.venues.toolkit import (
     milliseconds,
     one,
     open_envelope,
+    readable,
     side,
     unsigned,
     whole,
@@ -327,8 +328,8 @@ def _open_order(row: _Row) -> OpenOrder:
     """
     filled = decimal(row.filled_size)
     return OpenOrder(
-        order_id=row.order_id,
-        symbol=row.symbol,
+        order_id=readable(row.order_id),
+        symbol=readable(row.symbol),
         side="unknown" if row.side == "unknown" else side(row.side),
         price=decimal(row.limit_price),
         quantity=filled + decimal(row.unfilled_size),
@@ -342,14 +343,16 @@ def _open_order(row: _Row) -> OpenOrder:
 _TRIGGERED: Final = frozenset({"stop", "stp", "stop_loss", "take_profit", "trailing_stop"})
 _CANCEL: Final = msgspec.json.Decoder(_Cancel)
 _CANCELLED: Final = msgspec.json.Decoder(_Cancelled)
-_IDS: Final = RowDecoder(_Id, msgspec.Raw, convert=lambda row: row.order_id)
+_IDS: Final = RowDecoder(_Id, msgspec.Raw, convert=lambda row: readable(row.order_id))
 _OPEN_ORDERS: Final = msgspec.json.Decoder(_OpenOrders)
 _ROWS: Final = RowDecoder(_Row, msgspec.Raw, convert=_open_order)
 _STATUSES: Final = msgspec.json.Decoder(_Statuses)
 _SWITCH: Final = msgspec.json.Decoder(_Switch)
 _TIMES: Final = msgspec.json.Decoder(_Times)
 _INSTRUMENTS: Final = msgspec.json.Decoder(_Instruments)
-_CONTRACTS: Final = RowDecoder(_Contract, msgspec.Raw, convert=lambda row: row.symbol.upper())
+_CONTRACTS: Final = RowDecoder(
+    _Contract, msgspec.Raw, convert=lambda row: readable(row.symbol).upper()
+)
 _CLOCK: Final = msgspec.json.Decoder(_Clock)
 
 E = TypeVar("E", bound=_Envelope)

@@ -30,6 +30,7 @@ from masscancel.venues.toolkit import (
     decode_json,
     kind_by_prefix,
     open_envelope,
+    readable,
     side,
     whole,
     why_stale,
@@ -208,8 +209,8 @@ def _open_order(item: tuple[str, _Row]) -> OpenOrder:
     """
     order_id, row = item
     return OpenOrder(
-        order_id=order_id,
-        symbol=row.descr.pair,
+        order_id=readable(order_id),
+        symbol=readable(row.descr.pair),
         side=side(row.descr.type),
         price=_limit_price(row.descr),
         quantity=decimal(row.vol),
@@ -218,6 +219,14 @@ def _open_order(item: tuple[str, _Row]) -> OpenOrder:
         status=row.status,
         book="stop" if row.descr.ordertype.startswith(_TRIGGERED) else "ordinary",
     )
+
+
+def _by_id(item: tuple[str, _Key]) -> tuple[str, _Key]:
+    """An order as a cancel needs it: both its id and its pair can be read."""
+    order_id, row = item
+    readable(order_id)
+    readable(row.descr.pair)
+    return item
 
 
 def _limit_price(descr: _Descr) -> Decimal:
@@ -234,7 +243,8 @@ _ENVELOPE: Final = msgspec.json.Decoder(_Envelope)
 _COUNT: Final = msgspec.json.Decoder(_Count)
 _OPEN: Final = msgspec.json.Decoder(_Open)
 _ORDERS: Final = RowDecoder(_Row, _Key, named=True, convert=_open_order)
-_KEYS: Final = RowDecoder(_Key, msgspec.Raw, named=True)  # what is in neither is counted
+#: What can't be read is counted.
+_KEYS: Final = RowDecoder(_Key, msgspec.Raw, named=True, convert=_by_id)
 _PAIRS: Final = RowDecoder(_Names, msgspec.Raw, named=True)
 _STATUSES: Final = msgspec.json.Decoder(dict[str, _Status])
 _SWITCH: Final = msgspec.json.Decoder(_Switch)

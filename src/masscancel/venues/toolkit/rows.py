@@ -52,7 +52,54 @@ def check_names(text: bytes) -> None:
     """
     names = _NAME.findall(text)
     if b"\\" in text or len(set(names)) != len(names):
-        _ONE_VALUE_EACH.raw_decode(text.decode().lstrip())
+        _ONE_VALUE_EACH.raw_decode(text.decode(errors="surrogateescape").lstrip())
+
+
+#: Stands for what could not be read.
+_LOST: Final = "\ufffd"
+#: Half a surrogate pair, which JSON's grammar allows and no text holds; what else is escaped, a
+#: pair among it, is the group.
+_HALF_A_PAIR: Final = re.compile(
+    rb"\\(?:(u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|[^u]|u(?![dD][89a-fA-F]))"
+    rb"|u[dD][89a-fA-F][0-9a-fA-F]{2})"
+)
+
+
+def decode_text(
+    decoder: "msgspec.json.Decoder[T]", text: msgspec.Raw | bytes
+) -> tuple[T, msgspec.Raw | bytes]:
+    """Decode JSON in which there may be what no text holds: half a surrogate pair, or no UTF-8.
+
+    ``U+FFFD`` stands for it then. Where a name decides something, :func:`readable` refuses it.
+
+    Returns:
+        The value, and the text that it was decoded from.
+
+    Raises:
+        ValueError: it is not JSON, or not of the decoder's type; msgspec's errors are such.
+        RecursionError: it is nested too deeply.
+    """
+    try:
+        return decoder.decode(text), text
+    except (ValueError, RecursionError):
+        came = bytes(text)
+        mended = _HALF_A_PAIR.sub(lambda found: found[0] if found[1] else _LOST.encode(), came)
+        if not mended.isascii():
+            mended = mended.decode(errors="replace").encode()
+        if mended == came:
+            raise
+    return decoder.decode(mended), mended
+
+
+def readable(name: str) -> str:
+    """A name that decides something, such as an order's id, if it could be read.
+
+    Raises:
+        ProtocolError: there is something in it that no text holds.
+    """
+    if _LOST in name:
+        raise ProtocolError("a name in the reply can't be read, half a surrogate pair or no UTF-8")
+    return name
 
 
 def decode_json(
@@ -64,12 +111,11 @@ def decode_json(
         ProtocolError: the reply is not the JSON that was expected, or a name in it has two values.
     """
     try:
-        text = reply.body if part is None else part
-        value = decoder.decode(text)
+        value, text = decode_text(decoder, reply.body if part is None else part)
         if len(reply.body) > SLICE:
             _check_payload_name(decoder.type, bytes(text))
         elif part is None:
-            check_names(reply.body)
+            check_names(bytes(text))
     except (ValueError, RecursionError) as error:  # msgspec's, too, are ValueErrors
         why = describe_json_error(error)
     else:
@@ -110,12 +156,6 @@ def describe_json_error(error: Exception) -> str:
 SLICE: Final = 128 * 1024
 #: So many cuts are tried before a piece is made larger.
 _CUTS: Final = 8
-#: Half a surrogate pair, which JSON's grammar allows and no text holds; what else is escaped, a
-#: pair among it, is the group.
-_HALF_A_PAIR: Final = re.compile(
-    rb"\\(?:(u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|[^u]|u(?![dD][89a-fA-F]))"
-    rb"|u[dD][89a-fA-F][0-9a-fA-F]{2})"
-)
 
 
 class Rows(msgspec.Struct, Generic[R, K]):
@@ -206,7 +246,7 @@ class RowDecoder(Generic[R, K]):
                 break
             piece = bytes(text[start : found.start() + 1])
             try:
-                self._raws(opening + piece + closing)
+                decode_text(self._raw, opening + piece + closing)
             except (ValueError, RecursionError):
                 tried += 1
                 size = found.start() + 1 - start if tried % _CUTS else 2 * size
@@ -228,27 +268,16 @@ class RowDecoder(Generic[R, K]):
         else:
             found.whole.extend(values)
 
-    def _raws(self, piece: bytes) -> tuple[Any, str]:
-        """The rows as they came, and what had to be mended before they could be told apart."""
-        try:
-            return self._raw.decode(piece), ""
-        except (ValueError, RecursionError):
-            mended = _HALF_A_PAIR.sub(lambda found: found[0] if found[1] else rb"\ufffd", piece)
-            if mended == piece:
-                raise
-        return self._raw.decode(mended), "half a surrogate pair"
-
     def _take_singly(self, reply: Reply, piece: bytes, found: Rows[Any, Any]) -> None:
         try:
-            raws, mended = self._raws(piece)
-            found.problem = found.problem or mended
+            raws, _ = decode_text(self._raw, piece)
             for name, raw in raws.items() if self._named else enumerate(raws):
                 try:
-                    row = self._row.decode(raw)
+                    row, _ = decode_text(self._row, raw)
                     found.whole.append(self._convert((name, row) if self._named else row))
                 except (ValueError, RecursionError, ProtocolError) as error:
                     found.problem = found.problem or describe_json_error(error)
-                    key = self._key.decode(raw)
+                    key, _ = decode_text(self._key, raw)
                     found.keys.append((name, key) if self._named else key)
         except (ValueError, RecursionError) as error:
             why = describe_json_error(error)
