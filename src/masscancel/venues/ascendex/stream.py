@@ -40,7 +40,7 @@ from masscancel.venues.ascendex.wire import (
     refusal_of,
     signature,
 )
-from masscancel.venues.toolkit import decimal, decode_text, readable, side
+from masscancel.venues.toolkit import decimal, decode_text, readable, side, text_of, whole_of
 
 __all__ = ["AscendEXStream"]
 
@@ -126,11 +126,11 @@ class _Wire(msgspec.Struct, rename="camel"):
     type: str | None = None
     id: str | int | None = None
     code: int | None = None
-    err: str | None = None
-    reason: str | None = None
+    err: Any = None
+    reason: Any = None
     ch: str | None = None
     ac: str | None = None
-    account_id: str | None = None
+    account_id: Any = None
     action: str | None = None
     status: str | None = None
     info: msgspec.Raw = msgspec.Raw()
@@ -148,7 +148,7 @@ class _Row(msgspec.Struct, rename={"order_id": "orderId"}):
     q: str | None = None
     cfq: str | None = None
     ot: str | None = None
-    t: int | None = None
+    t: Any = None
 
 
 _WIRE: Final = msgspec.json.Decoder(_Wire)
@@ -177,7 +177,7 @@ def _parse(message: bytes) -> StreamEvent | None:
         case "error":
             return _failed(wire)
         case "disconnected":
-            return Ended(wire.reason or "disconnected")
+            return Ended(text_of(wire.reason) or "disconnected")
     return None
 
 
@@ -201,10 +201,10 @@ def _order(wire: _Wire, message: bytes) -> StreamEvent | None:
         raise msgspec.ValidationError("an answer that is neither an Ack nor an error")
     ack = Ack(
         account_category=category,
-        account_id=wire.account_id or "",
+        account_id=text_of(wire.account_id),
         symbol=info.symbol or "",
         request_id=request_id,
-        timestamp_ms=info.timestamp,
+        timestamp_ms=whole_of(info.timestamp),
         raw=message,
     )
     return Answered(request_id, ack)
@@ -228,7 +228,7 @@ def _refused_login(wire: _Wire) -> VenueError:
     error = _error(wire)
     if isinstance(error, StampRefused | RateLimited | VenueUnavailable):  # it passes
         return error
-    return AuthenticationError(wire.code, "", wire.err or wire.reason or "")
+    return AuthenticationError(wire.code, "", text_of(wire.err or wire.reason))
 
 
 def _failed(wire: _Wire) -> StreamEvent:
@@ -257,7 +257,7 @@ def _updated(row: _Row, account_category: str) -> Updated:
             order_type=order_type,
             status=row.st,
             state=STATES.get(row.st, "open"),
-            timestamp_ms=row.t,
+            timestamp_ms=whole_of(row.t),
             book=book_of(order_type),
         )
     )

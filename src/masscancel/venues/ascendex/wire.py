@@ -37,7 +37,9 @@ from masscancel.venues.toolkit import (
     readable,
     refusal_error,
     side,
+    text_of,
     whole,
+    whole_of,
 )
 
 T = TypeVar("T")
@@ -118,22 +120,25 @@ def error_kind(code: int | None) -> type[VenueError] | None:
 
 
 class Info(msgspec.Struct, rename="camel"):
-    """The part of an acknowledgement that tells of the request, or why there is none."""
+    """The part of an acknowledgement that tells of the request, or why there is none.
+
+    What only people look at may be of any type.
+    """
 
     id: str | None = None
     symbol: str | None = None
-    timestamp: int | None = None
+    timestamp: Any = None
     code: int | None = None
-    reason: str | None = None
-    message: str | None = None
-    error_msg: str | None = None
+    reason: Any = None
+    message: Any = None
+    error_msg: Any = None
 
 
 class _Said(msgspec.Struct, rename="camel"):
     """The account and the action that a reply names."""
 
     ac: str | None = None
-    account_id: str | None = None
+    account_id: Any = None
     action: str | None = None
     status: str | None = None
     info: Info | None = None
@@ -144,8 +149,8 @@ class _Envelope(_Said, kw_only=True):
 
     code: int
     info: Info | str | list[Any] | None = None  # type: ignore[assignment]  # errors say it freely
-    reason: str | None = None
-    message: str | None = None
+    reason: Any = None
+    message: Any = None
     data: msgspec.Raw = msgspec.Raw()
 
 
@@ -176,10 +181,8 @@ def _info_of(envelope: _Envelope) -> Info:
     return envelope.info if isinstance(envelope.info, Info) else NO_INFO
 
 
-def refusal_of(
-    status: str | None, code: int | None, reason: str | None, message: str | None
-) -> Refusal:
-    """A refusal, by REST or on the stream.
+def refusal_of(status: str | None, code: int | None, reason: object, message: object) -> Refusal:
+    """A refusal, by REST or on the stream; what is no text in it is left out.
 
     A status of ``Err`` says that nothing was carried out, whatever the code; one of ``Ack`` that it
     may have been all the same.
@@ -191,8 +194,8 @@ def refusal_of(
     return Refusal(
         kind=kind,
         code=code or None,
-        reason=reason or "",
-        message=message or "",
+        reason=text_of(reason),
+        message=text_of(message),
         may_have_executed=may_have_executed,
     )
 
@@ -232,10 +235,12 @@ def decode_ack(reply: Reply, stamp: Stamp, *, scope: Scope, request_id: str | No
     status = _agreed("status", envelope.status, data.status)
     action = _agreed("action", envelope.action, data.action)
     ac = _agreed("ac", envelope.ac, data.ac)
-    account_id = _agreed("accountId", envelope.account_id, data.account_id)
+    account_id = _agreed(
+        "accountId", text_of(envelope.account_id) or None, text_of(data.account_id) or None
+    )
     echoed_symbol = _agreed("symbol", outer.symbol, inner.symbol)
     echoed_id = _agreed("id", outer.id, inner.id)
-    timestamp = _agreed("timestamp", outer.timestamp, inner.timestamp)
+    timestamp = _agreed("timestamp", whole_of(outer.timestamp), whole_of(inner.timestamp))
     # With an id of this call's own, a clock may be off by as much as the venue lets it.
     skew_ms = max(stamp.skew_ms, WINDOW_MS) if echoed_id else stamp.skew_ms
     wrong = ""

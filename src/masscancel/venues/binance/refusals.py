@@ -21,16 +21,19 @@ from masscancel.errors import (
     VenueError,
     VenueUnavailable,
 )
-from masscancel.venues.toolkit import OK, Refusal, open_envelope, retry_after
+from masscancel.venues.toolkit import OK, Refusal, open_envelope, retry_after, text_of
 
 __all__ = ["Sentence", "check_accepted", "is_nothing_open"]
 
 
 class Sentence(msgspec.Struct, kw_only=True):
-    """A code and a sentence: every error, and what a cancel of futures is answered with."""
+    """A code and a sentence: every error, and what a cancel of futures is answered with.
+
+    The sentence may be of any type, since the code decides.
+    """
 
     code: int = 0
-    msg: str | None = None
+    msg: Any = None
 
 
 class _Refused(Sentence, kw_only=True):
@@ -126,7 +129,7 @@ def _refusal(
     if reply.status == OK and sentence.code >= 0:
         return None
     # A peer that echoes the query must not put the signature into our error.
-    text = _SIGNATURE.sub("***", sentence.msg or "")
+    text = _SIGNATURE.sub("***", text_of(sentence.msg))
     failed = _has_failed(reply.status, sentence.code, text, account_category)
     return Refusal(
         kind=_kind(reply.status, sentence.code, text, account_category),

@@ -24,6 +24,7 @@ from masscancel.venues.toolkit import (
     decimal,
     decode_json,
     finish,
+    is_readable,
     readable,
     side,
     whole,
@@ -134,7 +135,18 @@ class _Report(msgspec.Struct, rename="camel", gc=False):
 
     symbol: str
     status: str = ""
-    order_id: int | str | None = None
+    order_id: Any = None
+
+    def reports(self) -> "tuple[_Report, ...]":
+        """The orders that it tells of."""
+        return (self,)
+
+    @property
+    def told_id(self) -> str | None:
+        """The order's id, if it can be read."""
+        text = str(self.order_id)
+        told = type(self.order_id) in (int, str) and is_readable(text)
+        return text if text and told else None
 
 
 class _CancelRow(_Report, rename="camel", gc=False):
@@ -143,6 +155,7 @@ class _CancelRow(_Report, rename="camel", gc=False):
     order_reports: tuple[_Report, ...] = ()
 
     def reports(self) -> tuple[_Report, ...]:
+        """The orders of the list, or itself."""
         if self.order_reports and not self.status:
             return self.order_reports
         return (self, *self.order_reports)
@@ -159,13 +172,6 @@ class _Countdown(msgspec.Struct, rename="camel"):
 
 #: Spot's orders that wait for a price ("enums.md", "Order types").
 _STOPS: Final = frozenset({"STOP_LOSS", "STOP_LOSS_LIMIT", "TAKE_PROFIT", "TAKE_PROFIT_LIMIT"})
-
-
-def _checked(row: _CancelRow) -> _CancelRow:
-    """A row of an answer, whose states can be read."""
-    for report in row.reports():
-        readable(report.status)
-    return row
 
 
 def _futures_order(row: _OrderRow, book: str = "ordinary") -> OpenOrder:
@@ -212,7 +218,8 @@ _SYMBOLS: Final = RowDecoder(_Listed, msgspec.Raw, convert=lambda row: readable(
 _SPOT_ORDERS: Final = RowDecoder(_OrderRow, _Named, convert=_spot_order)
 _FUTURES_ORDERS: Final = RowDecoder(_OrderRow, _Named, convert=_futures_order)
 _ALGO_ORDERS: Final = RowDecoder(_AlgoRow, _Named, convert=_algo_order)
-_CANCELLED: Final = RowDecoder(_CancelRow, msgspec.Raw, convert=_checked)
+#: Of a row that can't be read whole, symbol and status are enough for an Ack.
+_CANCELLED: Final = RowDecoder(_CancelRow, _Report)
 _STATE: Final = msgspec.json.Decoder(_State)
 _ALGO_STATE: Final = msgspec.json.Decoder(_AlgoState)
 _CLOCK: Final = msgspec.json.Decoder(_Clock)
@@ -357,22 +364,19 @@ def _cancelled(reply: Reply, now_ms: int, account_category: str, symbol: str) ->
             return Answer(NOTHING_OPEN, reply.body, ())
         raise
     rows = yield from _CANCELLED.decode(reply)
-    if rows.problem:
-        raise ProtocolError(f"the reply is no answer to a cancel: {rows.problem}")
-    ids: list[str] = []
-    tells = True
-    for some in batches(rows.whole, _TOGETHER):
+    ids: list[str | None] = []
+    for some in batches([*rows.whole, *rows.keys], _TOGETHER):
         reports = [report for row in some for report in row.reports()]
         if {named.symbol for named in (*some, *reports)} - {symbol}:
             raise ProtocolError(f"the reply is about other symbols than {symbol!r}")
-        if not _LIVE.isdisjoint(report.status for report in reports):
+        if not _LIVE.isdisjoint(readable(report.status) for report in reports):
             raise ProtocolError("the reply is no answer to a cancel: it has orders that are live")
-        gone = [each.order_id for each in reports if _STATES.get(each.status) == "cancelled"]
-        tells = tells and None not in gone
-        ids += map(str, gone)
+        ids += [each.told_id for each in reports if _STATES.get(each.status) == "cancelled"]
         yield
-    cancelled = tuple(ids) if tells else None
-    return Answer("CANCELED" if rows.whole else NOTHING_OPEN, reply.body, cancelled)
+    told = tuple(order_id for order_id in ids if order_id is not None)
+    tells = len(told) == len(ids) and not rows.keys
+    status = "CANCELED" if rows.whole or rows.keys else NOTHING_OPEN
+    return Answer(status, reply.body, told if tells else None)
 
 
 def decode_done(

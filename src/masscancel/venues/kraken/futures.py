@@ -41,6 +41,7 @@ from masscancel.venues.toolkit import (
     open_envelope,
     readable,
     side,
+    text_of,
     unsigned,
     whole,
 )
@@ -240,17 +241,15 @@ def sign(call: Call[Any], credentials: Credentials, _stamp: Stamp) -> Request:
     return Request(call.method, call.path, headers)
 
 
-class _Fault(msgspec.Struct):
-    code: int | str | None = None
-    message: str = ""
-
-
 class _Envelope(msgspec.Struct, rename="camel"):
-    """Every reply. Success "merely means that the request has been received and assessed"."""
+    """Every reply. Success "merely means that the request has been received and assessed".
+
+    What no cancel needs may be of any type.
+    """
 
     result: str
-    error: str | None = None
-    errors: list[str | _Fault] = []
+    error: Any = None
+    errors: Any = None
     server_time: Any = None
 
 
@@ -260,8 +259,8 @@ class _Cancel(_Envelope, rename="camel"):
 
 class _Cancelled(msgspec.Struct, rename="camel"):
     status: str
-    received_time: str | None = None
-    cancel_only: str | None = None
+    received_time: Any = None
+    cancel_only: Any = None
     cancelled_orders: msgspec.Raw = msgspec.Raw()
 
 
@@ -367,10 +366,13 @@ def _refused(envelope: _Envelope) -> Refusal | None:
     """Read the refusal of an envelope: ``error``, or the first of ``errors``, of two shapes."""
     if envelope.result == "success":
         return None
-    fault: str | _Fault = envelope.error or next(iter(envelope.errors), "")
-    code, text = (fault.code, fault.message) if isinstance(fault, _Fault) else (fault, "")
+    faults = envelope.errors if isinstance(envelope.errors, list) else []
+    fault: Any = envelope.error or next(iter(faults), "")
+    code, text = fault, ""
+    if isinstance(fault, dict):
+        code, text = fault.get("code"), text_of(fault.get("message"))
     kind = kind_by_prefix(code if isinstance(code, str) else text, _KINDS)
-    if code in (None, ""):
+    if code == "" or type(code) not in (int, str):
         code = text or f"result {envelope.result}"
     return Refusal(kind=kind, code=code, message=text)
 
@@ -388,17 +390,26 @@ def read_ack(reply: Reply, stamp: Stamp, *, symbol: str | None) -> Slices[Ack]:
     scope = (symbol or "all").upper()
     if answer.status not in ("cancelled", "noOrdersToCancel"):
         raise ProtocolError(f"the reply has the unknown status {answer.status!r}")
-    if (answer.cancel_only or scope).upper() != scope:
-        raise ProtocolError(f"the reply is about {answer.cancel_only!r}, not {scope!r}")
-    received = answer.received_time or envelope.server_time
+    about = text_of(answer.cancel_only) or scope
+    if about.upper() != scope:
+        raise ProtocolError(f"the reply is about {about!r}, not {scope!r}")
+    times = (_moment(each) for each in (answer.received_time, envelope.server_time))
     return Ack(
         account_category="futures",
         symbol=symbol or "",
         status=answer.status,
-        timestamp_ms=None if received is None else milliseconds(received),
+        timestamp_ms=next((at for at in times if at is not None), None),
         raw=reply.body,
         cancelled=(yield from _ids(reply, answer.cancelled_orders)),
     )
+
+
+def _moment(value: object) -> int | None:
+    """A time that is for people alone, ms since the epoch; ``None`` if it can't be read."""
+    try:
+        return milliseconds(text_of(value))
+    except ProtocolError:
+        return None
 
 
 def _ids(reply: Reply, rows: msgspec.Raw) -> Slices[tuple[str, ...] | None]:

@@ -384,7 +384,9 @@ def _some(names: Sequence[str]) -> str:
 
 
 def _ack(answers: Sequence[Cancelled], symbol: str) -> Ack:
-    status = f"count {sum(answer.count for answer in answers)}"
+    counts = [answer.count for answer in answers]
+    known = [count for count in counts if count is not None]
+    status = f"count {sum(known) if len(known) == len(counts) else 'unknown'}"
     if any(answer.pending for answer in answers):
         status += ", pending"
     return Ack(

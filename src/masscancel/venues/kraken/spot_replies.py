@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from functools import partial
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
 import msgspec
 
@@ -33,6 +33,7 @@ from masscancel.venues.toolkit import (
     readable,
     side,
     whole,
+    whole_of,
     why_stale,
 )
 
@@ -91,8 +92,10 @@ class _Envelope(msgspec.Struct):
 
 
 class _Count(msgspec.Struct):
-    count: Annotated[int, msgspec.Meta(ge=0)]
-    pending: bool | None = None
+    """What a cancel is answered with. The count is there; it decides nothing, nor its type."""
+
+    count: Any
+    pending: Any = None
 
 
 class _Descr(msgspec.Struct):
@@ -165,13 +168,13 @@ class Cancelled(msgspec.Struct, frozen=True):
 
     Attributes:
         raw: the reply's bytes.
-        count: how many orders it says it cancelled.
+        count: how many orders it says it cancelled; ``None`` where that can't be read.
         pending: whether it says that they are still about to be.
         refused: whether an order in it was gone, and nothing is said of the others.
     """
 
     raw: bytes
-    count: int = 0
+    count: int | None = 0
     pending: bool = False
     refused: bool = False
 
@@ -297,8 +300,11 @@ def decode_cancelled(reply: Reply, stamp: Stamp, *, tolerated: tuple[str, ...] =
     except ProtocolError:
         if not _faults(envelope):
             raise
-    refused = bool(_faults(envelope)) and not result.count
-    return Cancelled(reply.body, result.count, bool(result.pending), refused)
+    count = whole_of(result.count)
+    if count is not None and count < 0:
+        count = None
+    refused = bool(_faults(envelope)) and not count
+    return Cancelled(reply.body, count, result.pending is True, refused)
 
 
 @sliced

@@ -27,6 +27,7 @@ from masscancel.venues.toolkit.rows import (
     decode_text,
     describe_json_error,
     finish,
+    is_readable,
     readable,
     whole,
     why_stale,
@@ -49,6 +50,8 @@ from masscancel.venues.toolkit.values import (
     milliseconds,
     retry_after,
     side,
+    text_of,
+    whole_of,
 )
 
 __all__ = [
@@ -76,6 +79,7 @@ __all__ = [
     "finish",
     "foreign_error",
     "http_date",
+    "is_readable",
     "is_whole",
     "join",
     "kind_by_prefix",
@@ -87,7 +91,9 @@ __all__ = [
     "refusal_error",
     "retry_after",
     "side",
+    "text_of",
     "unsigned",
     "whole",
+    "whole_of",
     "why_stale",
 ]

@@ -91,13 +91,18 @@ def decode_text(
     return decoder.decode(mended), mended
 
 
+def is_readable(name: str) -> bool:
+    """Whether nothing in a name stands for what could not be read."""
+    return _LOST not in name
+
+
 def readable(name: str) -> str:
     """A name that decides something, such as an order's id, if it could be read.
 
     Raises:
         ProtocolError: there is something in it that no text holds.
     """
-    if _LOST in name:
+    if not is_readable(name):
         raise ProtocolError("a name in the reply can't be read, half a surrogate pair or no UTF-8")
     return name
 

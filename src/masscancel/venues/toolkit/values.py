@@ -44,6 +44,16 @@ def side(word: str) -> Literal["buy", "sell"]:
     raise ProtocolError("the reply can't be understood: a side in it is neither buy nor sell")
 
 
+def text_of(value: object) -> str:
+    """A text that is for people alone; ``""`` for anything else."""
+    return value if isinstance(value, str) else ""
+
+
+def whole_of(value: object) -> int | None:
+    """A whole number that is for people alone; ``None`` for anything else, a bool too."""
+    return value if type(value) is int else None
+
+
 _EPOCH: Final = datetime.fromtimestamp(0, UTC)
 
 
