@@ -21,6 +21,7 @@ How three quite different venues cancel everything::
         return combine(acks)
 """
 
+import math
 from collections.abc import Callable, Generator, Mapping, Sequence
 from enum import IntEnum, auto
 from typing import Any, Final, Generic, Literal, Protocol, TypeAlias, TypeVar
@@ -41,6 +42,7 @@ __all__ = [
     "Request",
     "Scope",
     "Slices",
+    "Spent",
     "Stamp",
 ]
 
@@ -161,6 +163,19 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True):
     per: Literal["origin", "key"] = "origin"
     of_cancels: bool = True
     decays: bool = False
+
+
+class Spent(msgspec.Struct, frozen=True, gc=False):
+    """The amount that a venue says has been spent of a limit, by everybody whom it counts together.
+
+    Attributes:
+        amount: in the venue's own unit.
+        ends_in: when the window ends that it counts in, in seconds at most; endless where that is
+            not known, which is no longer than the limit's own length.
+    """
+
+    amount: float
+    ends_in: float = math.inf
 
 
 #: Decodes a large listing piece by piece: yields between two pieces, so that the event loop can do

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from masscancel.calls import Limit, Precedence
+from masscancel.calls import Limit, Precedence, Spent
 from masscancel.transport.ledger import Ledger, affordable
 
 CANCEL, NEEDED, AGAIN, OTHER, PROBE = Precedence
@@ -30,7 +30,10 @@ def clock() -> Clock:
 
 def reserve(ledger: Ledger, cost: float, precedence: Precedence = CANCEL) -> float:
     """How long a request of that weight has to wait, in seconds."""
-    return ledger.reserve("o", "k", {"weight": cost}, [WEIGHT], precedence=precedence).wait
+    room = ledger.reserve("o", "k", {"weight": cost}, [WEIGHT], precedence=precedence)
+    if not room.counted:
+        room.give_back()
+    return room.wait
 
 
 def test_no_window_holds_more_than_the_limit(clock: Clock) -> None:
@@ -67,7 +70,7 @@ def test_a_counter_that_decays(clock: Clock) -> None:
     assert wait(within=1) == pytest.approx(9.0)  # not counted
     clock.now += 9
     assert [wait(), wait()] == pytest.approx([0.0, 3.0])
-    ledger.note_spent("o", "k", {"counter": 15}, [counter])
+    ledger.note_spent("o", "k", {"counter": Spent(15)}, [counter])
     clock.now += 45
     assert wait(OTHER) == 0
 
@@ -114,13 +117,53 @@ def test_limits_of_keys_are_apart(clock: Clock) -> None:
     assert ledger.reserve("o", "b", {"orders": 1}, [ORDERS], precedence=CANCEL).wait == 0
 
 
-def test_what_the_venue_says_goes_first(clock: Clock) -> None:
-    """Headers that tell of others on the same address are believed."""
+def tell(ledger: Ledger, amount: float, ends_in: float = math.inf) -> None:
+    """Have the venue say so, in a header."""
+    ledger.note_spent("o", "k", {"weight": Spent(amount, ends_in)}, [WEIGHT])
+
+
+def listings(ledger: Ledger) -> int:
+    """How many listings of weight 1 may leave at once, with no more than the first that may not."""
+    return next(n for n in range(1_000) if reserve(ledger, 1, OTHER) > 0)
+
+
+def test_what_others_spend_slows_down_what_does_not_cancel(clock: Clock) -> None:
+    """By what the venue says, until its own window ends; our part of it is not counted twice."""
     ledger = Ledger(clock)
-    ledger.note_spent("o", "k", {"weight": 95}, [WEIGHT])
-    assert reserve(ledger, 10) > 0
-    ledger.note_spent("o", "k", {"weight": 3}, [WEIGHT])  # no less than what was counted
-    assert reserve(ledger, 10) > 0
+    clock.now += 55.5
+    tell(ledger, 20, ends_in=4)
+    assert listings(ledger) == 30
+    tell(ledger, 50, ends_in=4)  # 30 of it is ours
+    tell(ledger, 3, ends_in=4)  # an answer that was overtaken
+    assert reserve(ledger, 1, OTHER) == pytest.approx(4)
+    clock.now += 4.5
+    assert listings(ledger) == 20
+    tell(ledger, 20, ends_in=60)  # a minute that has nothing of others
+    clock.now += 62
+    assert listings(ledger) == 50
+
+
+def test_a_burst_at_the_end_of_a_minute_ends_with_it(clock: Clock) -> None:
+    """Where the end is not known, after the limit's own length at the latest."""
+    for ends_in, wait in ((2, 2), (math.inf, 60), (1e9, 60), (-5, 0)):
+        ledger = Ledger(clock)
+        tell(ledger, 25, ends_in)
+        assert listings(ledger) == (50 if wait == 0 else 25)
+        if wait:
+            clock.now += wait - 0.01
+            assert reserve(ledger, 1, OTHER) > 0
+            clock.now += 60.1
+            assert reserve(ledger, 1, OTHER) == 0
+
+
+@pytest.mark.parametrize("amount", [99, 100, 101, 1_000, 1e12, math.inf, -1, -1e12])
+def test_a_header_alone_refuses_nothing(clock: Clock, amount: float) -> None:
+    """Neither a cancel nor the listing that it may need; what the venue wants it says by 429."""
+    ledger = Ledger(clock)
+    for _ in range(2):
+        tell(ledger, amount, ends_in=30)
+        assert reserve(ledger, 5, NEEDED) == 0
+        assert reserve(ledger, 2) == 0
 
 
 def test_a_ban_binds_everybody(clock: Clock) -> None:

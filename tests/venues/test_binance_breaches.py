@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from flows_support import NOW, Drive, calls_of, decoded, taken
-from masscancel.calls import Call, Flow, Reply, Scope, Stamp
+from masscancel.calls import Call, Flow, Reply, Scope, Spent, Stamp
 from masscancel.errors import (
     OutcomeUnknown,
     PermissionDenied,
@@ -358,11 +359,20 @@ def test_what_each_call_costs() -> None:
     assert VENUE.probe(VENUE.usdm_url).costs == {"weight": 1}
 
 
-@pytest.mark.parametrize(("header", "spent"), [("123", {"weight": 123}), ("", {}), ("-1", {})])
-def test_what_has_been_spent(header: str, spent: Mapping[str, float]) -> None:
-    """The venue's own count, which includes what other programs spend."""
-    reply = Reply(200, {"X-MBX-USED-WEIGHT-1M": header}, b"[]")
-    assert VENUE.spent(VENUE.spot_url, reply) == VENUE.spent(VENUE.usdm_url, reply) == spent
+@pytest.mark.parametrize(
+    ("header", "amount"),
+    [("123", 123), (" 7 ", 7), ("9" * 400, inf), ("", None), ("-1", None), ("1e3", None),
+     ("NaN", None), ("\u00b2", None)],
+)  # fmt: skip
+def test_what_has_been_spent(header: str, amount: float | None) -> None:
+    """The venue's own count, which includes what other programs spend; what is no number is none.
+
+    Its minute ends by its own clock, as far as the reply tells that.
+    """
+    for date, ends_in in (("Tue, 14 Nov 2023 22:13:58 GMT", 2), ("today", inf)):
+        reply = Reply(200, {"X-MBX-USED-WEIGHT-1M": header, "Date": date}, b"[]")
+        spent = {} if amount is None else {"weight": Spent(amount, ends_in)}
+        assert VENUE.spent(VENUE.spot_url, reply) == VENUE.spent(VENUE.usdm_url, reply) == spent
 
 
 @pytest.mark.parametrize("headers", [{"Age": "3"}, {"X_Cache": "HIT"}])

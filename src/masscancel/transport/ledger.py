@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from heapq import heappop, heappush
 from typing import Final
 
-from masscancel.calls import Limit, Precedence
+from masscancel.calls import Limit, Precedence, Spent
 
 __all__ = ["LEDGER", "Ledger", "RetryBudget"]
 
@@ -58,11 +58,12 @@ class _Waiting:
 class _Window(_Waiting):
     """The spending of one limit, past and planned, in a window that slides."""
 
-    __slots__ = ("_spent",)
+    __slots__ = ("_spent", "_told")
 
     def __init__(self) -> None:
         super().__init__()
         self._spent: list[list[float]] = []  # [end of the slot, cost], in order
+        self._told: list[float] = []  # the one of them that stands for what others have spent
 
     def earliest(self, cost: float, now: float, limit: Limit, share: float) -> float:
         """The time to spend so much at: no window of the limit's length then holds too much."""
@@ -89,12 +90,25 @@ class _Window(_Waiting):
         elif cost > 0:
             insort(self._spent, [end, cost])
 
-    def set_spent(self, amount: float, now: float, limit: Limit) -> None:
-        """Go by what the venue says, where that is more than what was counted here."""
+    def set_spent(self, told: Spent, now: float, limit: Limit) -> None:
+        """Count what others have spent, by what the venue says, until the venue's window ends.
+
+        What a header says holds up what no cancel needs, and stops nothing else: the number may be
+        absurd. Where it is right, the venue refuses by itself.
+        """
+        start = now + min(max(told.ends_in, 0.0), limit.seconds) - limit.seconds - _MARGIN
+        ours = [entry for entry in self._spent if entry is not self._told]
         slot = limit.seconds / _SLOTS
-        counted = sum(entry[1] for entry in self._spent if entry[0] <= now + slot)
-        if amount > counted:
-            self.spend(amount - counted, now, limit)
+        counted = sum(cost for end, cost in ours if start < end <= now + slot)
+        others = min(told.amount, limit.amount * SHARES[Precedence.AGAIN]) - counted
+        if not self._told or self._told[0] + limit.seconds <= now or others > self._told[1]:
+            self._told = [start, max(0.0, others)]
+        self._spent = ours
+        insort(ours, self._told)
+
+    def fill(self, now: float, limit: Limit) -> None:
+        """Take it that the limit is used up. Nobody knows when its window began: some time ago."""
+        self.spend(limit.amount, now - limit.seconds * _WINDOW_PASSED, limit)
 
 
 class _Counter(_Waiting):
@@ -119,10 +133,14 @@ class _Counter(_Waiting):
         """Count so much at a time; less than nothing takes back what was counted."""
         self._level, self._at = max(0.0, self._level_at(at, limit) + cost), at
 
-    def set_spent(self, amount: float, now: float, limit: Limit) -> None:
+    def set_spent(self, told: Spent, now: float, limit: Limit) -> None:
         """Go by what the venue says, where that is more than what was counted here."""
-        if amount > self._level_at(now, limit):
-            self._level, self._at = amount, now
+        if told.amount > self._level_at(now, limit):
+            self._level, self._at = told.amount, now
+
+    def fill(self, now: float, limit: Limit) -> None:
+        """Take it that the limit is used up."""
+        self.set_spent(Spent(limit.amount), now, limit)
 
 
 _Spending = tuple[_Window | _Counter, float, Limit]
@@ -241,9 +259,9 @@ class Ledger:
         return window
 
     def note_spent(
-        self, origin: str, api_key: str, spent: Mapping[str, float], limits: Iterable[Limit]
+        self, origin: str, api_key: str, spent: Mapping[str, Spent], limits: Iterable[Limit]
     ) -> None:
-        """Take what the venue's headers say has been spent; it goes before what was counted."""
+        """Take what the venue's headers say has been spent, by others too."""
         now = self._clock()
         with self._lock:
             for limit in limits:
@@ -253,17 +271,12 @@ class Ledger:
     def refused(
         self, origin: str, api_key: str, costs: Mapping[str, float], limits: Iterable[Limit]
     ) -> None:
-        """Take it that a limit is used up, since the venue says so and not for how long.
-
-        Of a window, nobody knows when it began: it is asked again before a whole one has passed.
-        """
+        """Take it that a limit is used up, since the venue says so and not for how long."""
         now = self._clock()
         with self._lock:
             for limit in limits:
                 if costs.get(limit.name):
-                    began = now if limit.decays else now - limit.seconds * _WINDOW_PASSED
-                    window = self._window(limit, origin, api_key)
-                    window.set_spent(limit.amount, began, limit)
+                    self._window(limit, origin, api_key).fill(now, limit)
 
     def clear(self) -> None:
         """Forget everything, such as between two tests whose servers had the same port."""

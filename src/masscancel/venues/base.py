@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal, Self, TypeAlias
 import msgspec
 from msgspec.structs import force_setattr
 
-from masscancel.calls import Flow, Limit, Probe, Reply, Scope, StreamDialect
+from masscancel.calls import Flow, Limit, Probe, Reply, Scope, Spent, StreamDialect
 from masscancel.errors import ConfigurationError, ScopeError
 from masscancel.models import Ack, OpenOrder, OrderState, OrderUpdate, Permission
 from masscancel.venues.toolkit import check_origin, is_whole
@@ -219,7 +219,7 @@ class Venue(msgspec.Struct, frozen=True, kw_only=True):
         del origin
         return ()
 
-    def spent(self, origin: str, reply: Reply) -> Mapping[str, float]:
+    def spent(self, origin: str, reply: Reply) -> Mapping[str, Spent]:
         """Read what has been spent of the limits, by their names, from a reply's headers."""
         del origin, reply
         return {}

@@ -16,6 +16,7 @@ ordinary one, and may do so after the ordinary book was cancelled: the Ack does 
 two listings of both books do.
 """
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -26,7 +27,18 @@ from urllib.parse import quote
 
 import msgspec
 
-from masscancel.calls import LISTING, Call, Flow, Limit, Probe, Reply, Request, Scope, Stamp
+from masscancel.calls import (
+    LISTING,
+    Call,
+    Flow,
+    Limit,
+    Probe,
+    Reply,
+    Request,
+    Scope,
+    Spent,
+    Stamp,
+)
 from masscancel.credentials import Credentials
 from masscancel.errors import ConfigurationError, MassCancelError, ProtocolError, ScopeError
 from masscancel.models import Ack, OpenOrder, OrderState, OrderUpdate
@@ -48,7 +60,7 @@ from masscancel.venues.binance.replies import (
     decode_state,
     decode_symbols,
 )
-from masscancel.venues.toolkit import ask, batches, every, is_whole
+from masscancel.venues.toolkit import ask, batches, every, http_date, is_whole
 
 __all__ = ["Binance"]
 
@@ -62,7 +74,7 @@ STATES_ASKED: Final = 64
 SETTLE: Final = 0.5
 #: So many names are told of what was not acknowledged.
 _NAMES: Final = 50
-#: The header that tells how much weight an address has spent within the minute.
+#: The header that tells how much weight an address has spent in the running minute.
 _USED_WEIGHT: Final = "X-MBX-USED-WEIGHT-1M"
 
 #: Upper-case letters, digits, and _ before a delivery date; and beyond ASCII whatever is printable,
@@ -253,11 +265,19 @@ class Binance(Venue, frozen=True, kw_only=True):
         """The rates of an address; where both sides are at one origin, those of both."""
         return tuple(chain.from_iterable(side.limits for side in self._sides(origin)))
 
-    def spent(self, origin: str, reply: Reply) -> Mapping[str, float]:
-        """The weight that the address has spent within the minute, if the reply tells."""
+    def spent(self, origin: str, reply: Reply) -> Mapping[str, Spent]:
+        """The weight that the address has spent in the running minute, if the reply tells.
+
+        The minute is one of the venue's clock ("General Info on Limits"), which a reply tells in
+        its ``Date``.
+        """
         del origin
         used = reply.headers.get(_USED_WEIGHT, "").strip()
-        return {"weight": float(used[:9])} if used.isascii() and used.isdigit() else {}
+        if not (used.isascii() and used.isdigit()):
+            return {}
+        date_ms = http_date(reply.headers.get("Date", ""))
+        ends_in = math.inf if date_ms is None else 60 - date_ms // 1000 % 60
+        return {"weight": Spent(float(used), ends_in)}
 
     def cancel_all(self, scope: Scope, request_id: str | None) -> Flow[Ack]:
         """One cancel per symbol and book, in flight together; without a symbol, after a listing.
