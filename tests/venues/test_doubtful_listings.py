@@ -115,3 +115,42 @@ async def test_kraken_is_flat_behind_a_cache() -> None:
             exchange.faults.add(cached, operation="open-orders", times=2)
             await client.cancel_all("spot", kraken.BTC)
         assert {order.symbol for order in exchange.open_orders(account, "spot")} == {"ETHUSD"}
+
+
+def test_binance_cancels_what_it_can_read_of_a_broken_listing() -> None:
+    """One row of 20,000 is no JSON: what is around it is cancelled, and nothing is proven."""
+    rows = [json.dumps(row(f"S{n // 40}USDT", n) | {"pad": "p" * 60}) for n in range(20_000)]
+    rows[9_000] = rows[9_000][:100]
+    body = f"[{','.join(rows)}]".encode()
+    assert len(body) > 8_000_000
+    drive = Drive(VENUE.cancel_all(Scope("spot"), None))
+    drive.round(decoded(drive.calls[0], body))
+    names = {name.split()[1] for name in drive.cancels()}
+    assert names == {f"S{n}USDT" for n in range(500)}
+    assert isinstance(decoded(drive.calls[-1], body), ProtocolError)
+
+
+@pytest.mark.parametrize(
+    "broken", ['"O2": {"descr": {"pair": }}', '"O2', '"O2": {"descr": {"pair"']
+)
+def test_kraken_cancels_what_it_can_read_of_a_broken_listing(broken: str) -> None:
+    """The listing beside the cancels is to have every order."""
+    rows = [f'"O{n}": {json.dumps(kraken.order())}' for n in range(20)]
+    rows[2] = broken
+    body = f'{{"error": [], "result": {{"open": {{{",".join(rows)}}}}}}}'.encode()
+    talk = kraken.cancel("spot", kraken.BTC).answer(body)
+    batch, again = talk.rounds[1]
+    assert again == "OpenOrders"
+    ids = set(json.loads(batch.partition(" ")[2])["orders"])
+    assert (
+        {f"O{n}" for n in range(20)} - {"O2", "O3"} <= ids <= {f"O{n}" for n in range(20)} - {"O2"}
+    )
+    with pytest.raises(ProtocolError, match="not JSON"):
+        talk.answer(kraken.result({"count": len(ids)}), body)
+
+
+def test_a_refusal_of_kraken_is_no_broken_listing() -> None:
+    """Nor is anything that begins in another way."""
+    for body in (b'{"error": ["EAPI:x"], "result": {"open": {"O1": ', b'{"result": {"open": {}'):
+        with pytest.raises(ProtocolError):
+            kraken.cancel("spot", kraken.BTC).answer(body)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from decimal import Decimal
+from random import Random
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -192,6 +193,67 @@ def test_what_is_no_listing_is_never_an_empty_one(body: bytes) -> None:
 def test_any_bytes_are_rows_or_a_protocol_error(body: bytes) -> None:
     """Nothing else comes out."""
     assert isinstance(take(ROWS, b"[" + body), Rows | ProtocolError)
+
+
+GARBAGE = [
+    b"",
+    b",",
+    b"}",
+    b"{",
+    b"]",
+    b'"',
+    b"nul",
+    b'{"id": 1',
+    b'"a": "b',
+    b'{"id":,}',
+    b"[[[",
+    b":",
+]
+INNER: list[Any] = [[], [{"a": '},{"id'}], [{"id": "x"}, {"id": "y"}]]
+
+
+@pytest.mark.parametrize("named", [False, True])
+@pytest.mark.parametrize(("pad", "times"), [(10, 200), (SLICE // 3, 8)])
+def test_rows_around_what_is_no_json_are_salvaged(pad: int, times: int, *, named: bool) -> None:
+    """Whatever stands in place of one, at most its neighbours are lost; none is made up."""
+    draw = Random(pad)
+    decoder: RowDecoder[Any, Any] = RowDecoder(Row, msgspec.Raw, named=named)
+    for _ in range(times):
+        count = draw.randint(20, 30)
+        listed = [
+            {"id": n, "text": "t", "inner": draw.choice(INNER), "pad": "p" * pad}
+            for n in range(count)
+        ]
+        texts = [json.dumps(row).encode() for row in listed]
+        if named:
+            texts = [b'"n%d": %s' % (n, text) for n, text in enumerate(texts)]
+        at = draw.randrange(1, 10)
+        texts[at] = texts[at][: draw.randint(0, len(texts[at]) - 1)] + draw.choice(GARBAGE)
+        body = (b"{%s}" if named else b"[%s]") % b",".join(texts)
+        if is_json(body):
+            continue
+        assert type(take(decoder, body)) is ProtocolError
+        found, _ = drive(decoder.decode(reply(body), salvage=True))
+        ids = {row.id for row in ([row for _, row in found.whole] if named else found.whole)}
+        assert found.broken
+        assert {*range(count)} - {at - 1, at, at + 1} <= ids <= {*range(count)} - {at}
+
+
+def is_json(body: bytes) -> bool:
+    """Whether it is, after all."""
+    try:
+        json.loads(body)
+    except ValueError:
+        return False
+    return True
+
+
+def test_what_is_salvaged_proves_nothing() -> None:
+    """Where nothing can be read, it is no listing at all."""
+    found = drive(ROWS.decode(reply(b'[{"id": 1, "text": "a"}, {"id" 2}]'), salvage=True))[0]
+    assert (found.whole, found.broken) == ([Row(1, "a")], True)
+    for body in (b"[", b"[{", b"[nothing]", b'[{"id" 2}]', PAGE):
+        assert type(outcome_of(drive, ROWS.decode(reply(body), salvage=True))) is ProtocolError
 
 
 def test_small_listings_are_finished_at_once() -> None:

@@ -263,12 +263,12 @@ def _symbols(reply: Reply, stamp: Stamp, account_category: str, *, sure: bool) -
     check_accepted(reply, stamp.time_ms, account_category)
     if sure:
         check_fresh(reply, stamp)
-    rows = yield from _SYMBOLS.decode(reply)
+    rows = yield from _SYMBOLS.decode(reply, salvage=not sure)
     return Listing(
         symbols=tuple(dict.fromkeys(rows.whole)),
         nameless=len(rows.keys),
         problem=rows.problem,
-        doubt=why_stale(reply, stamp),
+        doubt=why_stale(reply, stamp) or ("a part of it is no JSON" if rows.broken else ""),
         raw=reply.body,
     )
 

@@ -22,6 +22,7 @@ from masscancel.errors import (
 from masscancel.models import OpenOrder, OrderState
 from masscancel.venues.kraken.wire import fires_at, sliced
 from masscancel.venues.toolkit import (
+    OK,
     Refusal,
     RowDecoder,
     Rows,
@@ -44,6 +45,11 @@ _NUMBER: Final = re.compile(r"\d{1,32}(\.\d{1,32})?", re.ASCII)
 _THROTTLED: Final = re.compile(r"EService:Throttled:(\d{9,11})", re.ASCII)
 _UNKNOWN_PAIR: Final = "EQuery:Unknown asset pair"
 _UNKNOWN_ORDER: Final = "EOrder:Unknown order"
+
+#: What is before the rows of a listing: no error.
+_OPENING: Final = re.compile(
+    rb'\s*\{\s*"error"\s*:\s*\[\s*\]\s*,\s*"result"\s*:\s*\{\s*"open"\s*:\s*(?=\{)'
+)
 
 #: What an order's status means; one that is not here is open, or pending.
 _STATES: Final[Mapping[str, OrderState]] = {
@@ -315,8 +321,19 @@ def decode_listing(reply: Reply, stamp: Stamp) -> Slices[Listing]:
         VenueError: the venue refused.
         ProtocolError: it is no listing.
     """
-    rows = yield from _open_rows(_KEYS, reply, stamp)
-    doubt = why_stale(reply, stamp)
+    broken = None
+    try:
+        result = _open_result(reply, stamp)
+    except ProtocolError as error:
+        broken = error
+    yield
+    if broken is None:
+        rows = yield from _KEYS.decode(reply, result)
+    elif (opening := _OPENING.match(reply.body)) and reply.status == OK:
+        rows = yield from _KEYS.decode(reply, reply.body[opening.end() :], salvage=True)
+    else:
+        raise broken
+    doubt = why_stale(reply, stamp) or ("a part of it is no JSON" if broken else "")
     return Listing(rows.whole, len(rows.keys), rows.problem, doubt, reply.body)
 
 
@@ -346,11 +363,15 @@ def decode_open_orders(reply: Reply, stamp: Stamp) -> Slices[list[OpenOrder]]:
 
 
 def _open_rows(decoder: RowDecoder[Any, Any], reply: Reply, stamp: Stamp) -> Slices[Rows[Any, Any]]:
-    envelope = _answer(reply, stamp.time_ms)
+    result = _open_result(reply, stamp)
     yield
-    result: _Open = _result(_OPEN, envelope, reply)
-    yield
-    return (yield from decoder.decode(reply, result.open))
+    return (yield from decoder.decode(reply, result))
+
+
+def _open_result(reply: Reply, stamp: Stamp) -> msgspec.Raw:
+    """The part of a listing that is the rows, as it came."""
+    result: _Open = _result(_OPEN, _answer(reply, stamp.time_ms), reply)
+    return result.open
 
 
 @sliced

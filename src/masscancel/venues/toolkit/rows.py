@@ -7,6 +7,7 @@ large listing is decoded in slices; one that a cache has answered proves nothing
 import json
 import re
 from collections.abc import Callable
+from itertools import islice
 from typing import Any, Final, Generic, TypeVar
 
 import msgspec
@@ -83,12 +84,16 @@ def decode_text(
         return decoder.decode(text), text
     except (ValueError, RecursionError):
         came = bytes(text)
-        mended = _HALF_A_PAIR.sub(lambda found: found[0] if found[1] else _LOST.encode(), came)
-        if not mended.isascii():
-            mended = mended.decode(errors="replace").encode()
+        mended = _mended(came)
         if mended == came:
             raise
     return decoder.decode(mended), mended
+
+
+def _mended(text: bytes) -> bytes:
+    """A text with ``U+FFFD`` in place of what no text holds."""
+    text = _HALF_A_PAIR.sub(lambda found: found[0] if found[1] else _LOST.encode(), text)
+    return text if text.isascii() else text.decode(errors="replace").encode()
 
 
 def is_readable(name: str) -> bool:
@@ -161,6 +166,8 @@ def describe_json_error(error: Exception) -> str:
 SLICE: Final = 128 * 1024
 #: So many cuts are tried before a piece is made larger.
 _CUTS: Final = 8
+#: Where msgspec says that a text is no JSON; it does not say so of one that ends too early.
+_FAULT: Final = re.compile(r"\(byte ([0-9]+)\)$")
 
 
 class Rows(msgspec.Struct, Generic[R, K]):
@@ -171,11 +178,13 @@ class Rows(msgspec.Struct, Generic[R, K]):
         keys: what a cancel needs of the others.
         problem: what is wrong with the first of the others, for people; ``""`` if there are none.
             The listing is no proof then.
+        broken: whether there is text in it that is no JSON, and may have been any number of rows.
     """
 
     whole: list[R]
     keys: list[K]
     problem: str = ""
+    broken: bool = False
 
 
 class RowDecoder(Generic[R, K]):
@@ -210,85 +219,146 @@ class RowDecoder(Generic[R, K]):
         self._key = msgspec.json.Decoder(key)
 
     def decode(
-        self, reply: Reply, part: msgspec.Raw | bytes | None = None
+        self, reply: Reply, part: msgspec.Raw | bytes | None = None, *, salvage: bool = False
     ) -> Slices[Rows[Any, Any]]:
         """Decode a reply's body, or a part of it. Rows that have names become pairs.
 
         A row that can be read but in part is in ``keys``.
+
+        Args:
+            reply: the reply.
+            part: the part of its body that is the rows.
+            salvage: whether the rows before and after text that is no JSON will do.
 
         Raises:
             ProtocolError: the text is not rows in JSON, or a row lacks what a cancel needs.
         """
         text = memoryview(reply.body if part is None else part)
         found: Rows[Any, Any] = Rows([], [])
-        opening, closing = self._brackets
         stripped = bytes(text[:64]).lstrip()
-        if not stripped.startswith(opening):
+        if not stripped.startswith(self._brackets[0]):
             raise _unreadable(reply, "it is not a list of rows")
         start = len(bytes(text[:64])) - len(stripped) + 1
         if start == len(text):
             raise _unreadable(reply, "it is not JSON")
         cut = _cut_before(bytes(text[start : start + 256]), named=self._named)
         while start < len(text):
-            piece, start = self._piece(reply, text, start, cut)
-            self._take(reply, opening + piece + closing, found)
+            piece, after = self._piece(text, start, cut, patient=not salvage)
+            if piece is not None and self._take(reply, piece, found):
+                start = after
+            elif not salvage:
+                raise _unreadable(reply, "it is not JSON")
+            else:
+                found.broken = True
+                start = self._salvage(reply, text, start, cut, found)
             if start < len(text):
                 yield
+        if found.broken and not (found.whole or found.keys):
+            raise _unreadable(reply, "it is not JSON")
         return found
 
     def _piece(
-        self, reply: Reply, text: memoryview, start: int, cut: re.Pattern[bytes]
-    ) -> tuple[bytes, int]:
-        """The next rows, and where those after them start.
+        self, text: memoryview, start: int, cut: re.Pattern[bytes], *, patient: bool
+    ) -> tuple[bytes | None, int]:
+        """The next rows, and where those after them start; ``None`` if they are no JSON.
 
-        A cut may fall into a string or into a row; what is before it is no JSON then.
+        A cut may fall into a string or into a row; what is before it is no JSON then, but only at
+        its end. Who is ``patient`` waits for the end of a row that is as long as it likes.
         """
-        opening, closing = self._brackets
         size, tried = SLICE, 0
         while start + size < len(text):
             found = cut.search(text, start + size)
             if found is None:
                 break
             piece = bytes(text[start : found.start() + 1])
-            try:
-                decode_text(self._raw, opening + piece + closing)
-            except (ValueError, RecursionError):
-                tried += 1
-                size = found.start() + 1 - start if tried % _CUTS else 2 * size
-            else:
+            fault = self._fault(piece)
+            if fault is None:
                 return piece, found.end()
+            tried += 1
+            if fault < len(piece) or not (patient or tried < _CUTS):
+                return None, start
+            size = found.start() + 1 - start if tried % _CUTS else 2 * size
         rest = bytes(text[start:]).rstrip()
-        if not rest.endswith(closing):
-            raise _unreadable(reply, "it is not JSON")
-        return rest[:-1], len(text)
+        return rest[:-1] if rest.endswith(self._brackets[1]) else None, len(text)
 
-    def _take(self, reply: Reply, piece: bytes, found: Rows[Any, Any]) -> None:
+    def _fault(self, piece: bytes) -> int | None:
+        """Where a piece is no rows in JSON; its length where that shows at its end only."""
+        opening, closing = self._brackets
         try:
-            rows = self._rows.decode(piece)
+            decode_text(self._raw, opening + piece + closing)
+        except (ValueError, RecursionError) as error:
+            told = _FAULT.search(str(error))
+            return int(told[1]) - 1 if told else len(piece)
+        return None
+
+    def _salvage(
+        self,
+        reply: Reply,
+        text: memoryview,
+        start: int,
+        cut: re.Pattern[bytes],
+        found: Rows[Any, Any],
+    ) -> int:
+        """Take the rows of a piece one by one, but for those that are no JSON.
+
+        Returns:
+            Where the rows after them start. No row can be made up: where a string ends there is a
+            quote, and behind it no row begins.
+        """
+        until = min(start + SLICE, len(text))
+        while start < until:
+            cuts = [*islice(cut.finditer(text, start), _CUTS)]
+            ends = [each.start() + 1 for each in cuts]
+            if len(cuts) < _CUTS:  # behind the last row is the end of all that is around it
+                last = start + len(bytes(text[start:]).rstrip())
+                ends += range(last, max(start, last - _CUTS), -1)
+            for number, end in enumerate(ends):
+                if self._take(reply, bytes(text[start:end]), found):
+                    start = cuts[number].end() if number < len(cuts) else len(text)
+                    break
+            else:
+                start = cuts[0].end() if cuts else len(text)
+        return start
+
+    def _take(self, reply: Reply, piece: bytes, found: Rows[Any, Any]) -> bool:
+        """Take the rows of a piece; whether it is rows in JSON.
+
+        Raises:
+            ProtocolError: one of them lacks what a cancel needs.
+        """
+        text = self._brackets[0] + piece + self._brackets[1]
+        try:
+            rows = self._rows.decode(text)
             values = [self._convert(row) for row in (rows.items() if self._named else rows)]
         except (ValueError, RecursionError, ProtocolError):
             values = None
         if values is None:
-            self._take_singly(reply, piece, found)
-        else:
-            found.whole.extend(values)
+            return self._take_singly(reply, text, found)
+        found.whole.extend(values)
+        return True
 
-    def _take_singly(self, reply: Reply, piece: bytes, found: Rows[Any, Any]) -> None:
+    def _take_singly(self, reply: Reply, text: bytes, found: Rows[Any, Any]) -> bool:
         try:
-            raws, _ = decode_text(self._raw, piece)
-            for name, raw in raws.items() if self._named else enumerate(raws):
-                try:
-                    row, _ = decode_text(self._row, raw)
-                    found.whole.append(self._convert((name, row) if self._named else row))
-                except (ValueError, RecursionError, ProtocolError) as error:
-                    found.problem = found.problem or describe_json_error(error)
-                    key, _ = decode_text(self._key, raw)
-                    found.keys.append((name, key) if self._named else key)
-        except (ValueError, RecursionError) as error:
-            why = describe_json_error(error)
-        else:
-            return
-        raise _unreadable(reply, why)
+            raws, _ = decode_text(self._raw, text)
+        except (ValueError, RecursionError):
+            return False
+        why = ""
+        for name, raw in raws.items() if self._named else enumerate(raws):
+            try:
+                row, _ = decode_text(self._row, raw)
+                found.whole.append(self._convert((name, row) if self._named else row))
+                continue
+            except (ValueError, RecursionError, ProtocolError) as error:
+                found.problem = found.problem or describe_json_error(error)
+            try:
+                key, _ = decode_text(self._key, raw)
+                found.keys.append((name, key) if self._named else key)
+            except (ValueError, RecursionError) as error:
+                why = describe_json_error(error)
+                break
+        if why:
+            raise _unreadable(reply, why)
+        return True
 
 
 def _cut_before(beginning: bytes, *, named: bool) -> re.Pattern[bytes]:
