@@ -183,8 +183,20 @@ def test_a_failed_look_up_is_named_and_never_nothing_open() -> None:
         talk = cancel("NEW/USD", venue=venue).answer("OpenOrders", listing(order()))
         assert isinstance(talk.answer("AssetPairs", DOWN).value, VenueUnavailable)
     names = {"error": [], "result": {"NEWUSD": {"altname": "NEWUSD", "wsname": "NEW/USD"}}}
-    talk = cancel("NEW/USD", venue=prepared("spot")).answer("AssetPairs", names)
-    assert talk.answer("OpenOrders", listing(order("NEWUSD"))).asked == ["CancelOrder txid=O0"]
+    talk = cancel("NEW/USD", venue=prepared("spot")).answer("OpenOrders", listing(order()))
+    assert talk.answer("AssetPairs", names).value.status == "nothing open"
+
+
+def test_a_pair_that_was_listed_since_entry_is_cancelled_without_a_look_up() -> None:
+    """As one is of which entry could find out nothing: its name says what it is listed by."""
+    for venue in (VENUE, prepared("spot")):
+        talk = cancel("NEW/USD", venue=venue)
+        assert talk.asked == ["OpenOrders"]
+        talk.answer("OpenOrders", listing(order(), order("NEWUSD")))
+        assert talk.asked == ["CancelOrder txid=O1"]
+    names = {"error": [], "result": {"X": {"altname": "XBTUSD", "wsname": "X/BTUSD"}}}
+    talk = cancel("XBT/USD", venue=prepared("spot", pairs=names))
+    assert talk.asked == ["OpenOrders", "AssetPairs?pair=XBT%2FUSD"]  # the name is another pair's
 
 
 def test_an_ack_of_futures_stands() -> None:

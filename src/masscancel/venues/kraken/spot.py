@@ -214,9 +214,10 @@ class Spot(msgspec.Struct, frozen=True):
         Returns:
             The listing, and what was picked of it.
         """
-        known = (self.pairs or {}).get(symbol)
+        pairs = self.pairs or {}
+        known = pairs.get(symbol)
         names = {symbol, *(known or ())}
-        if self.pairs is None and (guess := _altname(symbol)):
+        if known is None and (guess := _altname(symbol)) and guess not in pairs:
             names.add(guess)
         beside = len(names) == 1 and bool("/" in symbol or _KEY.fullmatch(symbol))
         results = yield [call, self._resolve(symbol)] if beside else [call]
