@@ -321,6 +321,7 @@ def test_how_long_a_ban_lasts() -> None:
     for body, headers, wait in (
         (banned, {}, 90.5),
         (banned, {"Retry_After": "7"}, 7),
+        ({"code": -1003, "msg": f"banned until {10**15}"}, {}, 3 * 86_400),
         (b"<html>", {"Retry_After": "60"}, 60),
     ):
         error = decoded(listing_call(), body, 418, **headers)

@@ -293,14 +293,22 @@ def test_a_warning_is_no_error() -> None:
     [
         ("EService:Throttled: 1616492380", 3.406),
         ("EService:Throttled:1616492000", 0.0),
+        ("EService:Throttled:1616493276", 899.406),
+        ("EService:Throttled:99999999999", 900.0),
+        ("EService:Throttled:1616492380000", 900.0),
         ("EService:Throttled", None),
         ("EAPI:Rate limit exceeded", None),
         ("EGeneral:Temporary lockout", 900.0),
     ],
 )
 def test_how_long_to_wait(text: str, seconds: float | None) -> None:
-    """As the error says; minutes after a lockout, which every further request prolongs."""
-    assert refused("spot", {"error": [text]}).retry_after == pytest.approx(seconds)
+    """As the error says; minutes after a lockout, which every further request prolongs.
+
+    An end that lies beyond that is told, and not waited for.
+    """
+    error = refused("spot", {"error": [text]})
+    assert error.retry_after == pytest.approx(seconds)
+    assert text.replace(": ", ":") in str(error)
 
 
 @pytest.mark.parametrize("category", ["spot", "futures"])

@@ -407,10 +407,11 @@ def test_times() -> None:
 
 @pytest.mark.parametrize(
     ("header", "seconds"),
-    [("0", 0.0), (" 7 ", 7.0), ("007", 7.0), ("9" * 5_000, 999_999_999.0), ("", None), ("-1", None),
+    [("0", 0.0), (" 7 ", 7.0), ("007", 7.0), ("9" * 5_000, 3 * 86_400.0), ("", None), ("-1", None),
      ("1.5", None), ("1e3", None), ("\N{ARABIC-INDIC DIGIT THREE}", None), ("soon", None),
      ("Sun, 06 Nov 1994 08:49:37 GMT", 5.0), ("Sunday, 06-Nov-94 08:49:37 GMT", 5.0),
      ("Sun Nov  6 08:49:37 1994", 5.0), ("Thu, 01 Jan 1970 00:00:00 GMT", 0.0),
+     ("Fri, 31 Dec 9999 23:59:59 GMT", 3 * 86_400.0),
      ("Sun, 99 Nov 1994 08:49:37 GMT", None)],
     ids=lambda value: ascii(value)[:24],
 )  # fmt: skip

@@ -21,7 +21,7 @@ from masscancel.errors import (
     VenueError,
     VenueUnavailable,
 )
-from masscancel.venues.toolkit import OK, Refusal, open_envelope, retry_after, text_of
+from masscancel.venues.toolkit import OK, Refusal, open_envelope, retry_after, text_of, wait_until
 
 __all__ = ["Sentence", "check_accepted", "is_nothing_open"]
 
@@ -167,7 +167,7 @@ def _has_failed(status: int, code: int, text: str, account_category: str) -> boo
 def _banned_for(text: str, now_ms: int) -> float | None:
     """Read how long a ban lasts, in seconds, from a text that gives its end."""
     banned = _BANNED.search(text)
-    return max(0.0, (int(banned[1]) - now_ms) / 1000) if banned else None
+    return wait_until(int(banned[1]), now_ms) if banned else None
 
 
 def is_nothing_open(error: VenueError) -> bool:

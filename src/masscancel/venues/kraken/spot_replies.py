@@ -33,16 +33,18 @@ from masscancel.venues.toolkit import (
     open_envelope,
     readable,
     side,
+    wait_until,
     whole,
     whole_of,
     why_stale,
 )
 
-#: "Temporary lockout" lasts some minutes, and each further request prolongs it: in seconds.
+#: "Temporary lockout" lasts some minutes, and each further request prolongs it: in seconds. Of a
+#: throttle, which has an end of its own, no more is believed.
 LOCKOUT_S: Final = 900.0
 
 _NUMBER: Final = re.compile(r"\d{1,32}(\.\d{1,32})?", re.ASCII)
-_THROTTLED: Final = re.compile(r"EService:Throttled:(\d{9,11})", re.ASCII)
+_THROTTLED: Final = re.compile(r"EService:Throttled:(\d{9,20})", re.ASCII)
 _UNKNOWN_PAIR: Final = "EQuery:Unknown asset pair"
 _UNKNOWN_ORDER: Final = "EOrder:Unknown order"
 
@@ -279,7 +281,7 @@ def _refused(now_ms: int, tolerated: tuple[str, ...], envelope: _Envelope) -> Re
     at = next((i for i, kind in enumerate(kinds) if kind in (VenueUnavailable, None)), 0)
     text, wait = faults[at], None
     if throttled := _THROTTLED.match(text):
-        wait = max(0.0, int(throttled[1]) - now_ms / 1000)
+        wait = wait_until(int(throttled[1]) * 1000, now_ms, LOCKOUT_S)
     elif text.startswith("EGeneral:Temporary lockout"):
         wait = LOCKOUT_S
     code = ":".join(text.split(":")[:2])

@@ -51,6 +51,7 @@ from masscancel.venues.toolkit.values import (
     retry_after,
     side,
     text_of,
+    wait_until,
     whole_of,
 )
 
@@ -93,6 +94,7 @@ __all__ = [
     "side",
     "text_of",
     "unsigned",
+    "wait_until",
     "whole",
     "whole_of",
     "why_stale",

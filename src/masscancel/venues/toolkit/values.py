@@ -72,13 +72,22 @@ def milliseconds(text: str | None) -> int:
     return (moment.replace(tzinfo=moment.tzinfo or UTC) - _EPOCH) // timedelta(milliseconds=1)
 
 
+#: The longest wait that is believed, in seconds: no documented ban is longer (Binance, "Limits").
+LONGEST_WAIT: Final = 3 * 86_400.0
+
+
+def wait_until(until_ms: float, now_ms: int, longest: float = LONGEST_WAIT) -> float:
+    """The wait until a time of the venue's, in seconds; never longer than the longest."""
+    return min(max(0.0, (until_ms - now_ms) / 1000), longest)
+
+
 def retry_after(reply: Reply, now_ms: int) -> float | None:
     """The wait that a reply asks for, in seconds: RFC 9110 section 10.2.3, both forms."""
     value = reply.headers.get("Retry-After", "").strip()
     if value.isascii() and value.isdigit():
-        return float(value[:9])
+        return min(float(value[:9]), LONGEST_WAIT)
     until_ms = http_date(value)
-    return None if until_ms is None else max(0.0, (until_ms - now_ms) / 1000)
+    return None if until_ms is None else wait_until(until_ms, now_ms)
 
 
 def http_date(value: str) -> int | None:
