@@ -177,10 +177,10 @@ def test_the_counter_of_a_key(clock: Clock, tier: str, most: int, step: float) -
     assert words([ask(limits, "POST", "/0/private/CancelAll")]) == [""]
 
 
-def test_history_costs_two_and_single_cancels_nothing(clock: Clock) -> None:
-    """As "Spot REST Rate Limits" has it; nothing is said of batches, so they are as all others."""
+def test_history_costs_two_and_cancels_by_id_nothing(clock: Clock) -> None:
+    """As "Spot REST Rate Limits" has it: cancels by id are the matching engine's to count."""
     limits = KrakenLimits(clock=clock)
-    for what, level in (("Ledgers", 2), ("CancelOrder", 2), ("CancelOrderBatch", 3)):
+    for what, level in (("Ledgers", 2), ("CancelOrder", 2), ("CancelOrderBatch", 2)):
         ask(limits, "POST", f"/0/private/{what}")
         assert limits.level("k") == level
 

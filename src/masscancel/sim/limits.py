@@ -265,7 +265,8 @@ def _weight(request: Request) -> int:
 _TIERS: Final = {"starter": (15, 0.33), "intermediate": (20, 0.5), "pro": (20, 1.0)}
 """What a key's counter holds at most, and by how much it falls a second."""
 _ENGINE_ONLY: Final = frozenset({"AddOrder", "CancelOrder", "CancelOrderBatch"})
-"""What only the matching engine limits: these two are all that the document names."""
+"""What only the matching engine limits. The document names the first two; the third is one of the
+calls that "Spot Trading Limits" counts, by the order."""
 _HISTORY: Final = frozenset({"Ledgers", "QueryLedgers", "TradesHistory", "QueryTrades"})
 _LOCKOUT: Final = 15 * _MINUTE
 _POOL: Final = _Rate(500, 10.0)

@@ -232,17 +232,16 @@ class Ledger:
         room = again or Reservation(self, precedence)
         with self._lock:
             at = max(now, self._blocked_until(origin, api_key, probes=probes))
-            spending = [
-                (self._window(limit, origin, api_key), costs[limit.name], limit)
-                for limit in limits
-                if costs.get(limit.name)
-            ]
-            for window, cost, limit in spending:
-                allowed = share if limit.of_cancels or probes else 1.0
-                before = window.wanted_before(room)
-                at = max(at, window.earliest(cost + before, now, limit, allowed))
+            spending: dict[_Window | _Counter, _Spending] = {}  # limits of one name share a window
+            for limit in limits:
+                if cost := costs.get(limit.name):
+                    window = self._window(limit, origin, api_key)
+                    wanted = cost + window.wanted_before(room)
+                    allowed = share if limit.of_cancels or probes else 1.0
+                    at = max(at, window.earliest(wanted, now, limit, allowed))
+                    spending[window] = window, cost, limit
             cancels = precedence is Precedence.CANCEL
-            kept = spending if at - now < within else ()
+            kept = tuple(spending.values()) if at - now < within else ()
             room.settle(now, at, kept, count=at <= now or cancels)
         return room
 

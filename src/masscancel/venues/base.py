@@ -282,5 +282,5 @@ class Venue(msgspec.Struct, frozen=True, kw_only=True):
             ScopeError: before anything is yielded: as :meth:`check_switch`.
         """
         self.check_switch(scope, timeout_ms)
-        raise NotImplementedError
+        raise ScopeError(f"{self.title} has no dead man's switch")
         yield

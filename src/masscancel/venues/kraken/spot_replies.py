@@ -279,14 +279,14 @@ def _refused(now_ms: int, tolerated: tuple[str, ...], envelope: _Envelope) -> Re
         return None
     kinds = [kind_by_prefix(text, _KINDS) for text in faults]
     at = next((i for i, kind in enumerate(kinds) if kind in (VenueUnavailable, None)), 0)
-    text, wait = faults[at], None
+    text, wait, locked_out = faults[at], None, False
     if throttled := _THROTTLED.match(text):
         wait = wait_until(int(throttled[1]) * 1000, now_ms, LOCKOUT_S)
-    elif text.startswith("EGeneral:Temporary lockout"):
+    elif locked_out := text.startswith("EGeneral:Temporary lockout"):
         wait = LOCKOUT_S
     code = ":".join(text.split(":")[:2])
     message = "; ".join(faults) if len(faults) > 1 else text if text != code else ""
-    return Refusal(kind=kinds[at], code=code, message=message, retry_after=wait)
+    return Refusal(kind=kinds[at], code=code, message=message, retry_after=wait, of_key=locked_out)
 
 
 def _result(decoder: "msgspec.json.Decoder[Any]", envelope: _Envelope, reply: Reply) -> Any:

@@ -36,6 +36,7 @@ class Refusal(msgspec.Struct, frozen=True, kw_only=True):
         reason: the venue's short word.
         message: the venue's sentence.
         retry_after: how long it asks to wait, in seconds, beside the header.
+        of_key: whether that binds the key alone, and not everybody at the origin.
         may_have_executed: whether it may have been carried out all the same; ``None`` leaves that
             to the kind.
     """
@@ -46,6 +47,7 @@ class Refusal(msgspec.Struct, frozen=True, kw_only=True):
     message: str = ""
     retry_after: float | None = None
     may_have_executed: bool | None = None
+    of_key: bool = False
 
 
 def open_envelope(
@@ -92,6 +94,8 @@ def refusal_error(reply: Reply, now_ms: int, refusal: Refusal) -> MassCancelErro
     kind = refusal.kind or _kind_of(reply.status, has_code=refusal.code is not None)
     asked = refusal.retry_after if refusal.retry_after is not None else retry_after(reply, now_ms)
     error = kind(refusal.code, refusal.reason, refusal.message, reply.status, retry_after=asked)
+    if refusal.of_key:
+        error.of_key = True
     if refusal.may_have_executed is not None:
         error.may_have_executed = refusal.may_have_executed
     elif refusal.kind is None and reply.status == OK:
