@@ -122,7 +122,7 @@ def test_what_failed_is_named_by_symbol_and_book() -> None:
         drive.ack()
     assert caught.value.__notes__ == [
         f"not acknowledged: {BTC} (algo), {ETH} (ordinary)",
-        "2 of 6 calls failed, 4 succeeded",
+        "2 failed; of 5 calls, 3 succeeded",
     ]
 
 

@@ -112,7 +112,7 @@ def test_a_failed_cancel_fails_the_whole_and_names_its_symbol() -> None:
     assert caught.value is error
     assert error.__notes__ == [
         f"not acknowledged: {ETH}",
-        "1 of 4 calls failed, 3 succeeded",
+        "1 failed; of 3 calls, 2 succeeded",
     ]
 
 

@@ -45,9 +45,6 @@ from masscancel.models import Ack, OpenOrder, OrderState, OrderUpdate
 from masscancel.venues.base import Abilities, Symbols, Venue
 from masscancel.venues.binance.replies import (
     ALGO,
-    NOTHING_OPEN,
-    Answer,
-    Listing,
     OrdersDecoder,
     decode_algo_orders,
     decode_algo_state,
@@ -60,7 +57,17 @@ from masscancel.venues.binance.replies import (
     decode_state,
     decode_symbols,
 )
-from masscancel.venues.toolkit import ask, batches, every, http_date, is_whole
+from masscancel.venues.toolkit import (
+    NOTHING_OPEN,
+    Answer,
+    Part,
+    ask,
+    batches,
+    every,
+    http_date,
+    is_whole,
+    join,
+)
 
 __all__ = ["Binance"]
 
@@ -72,8 +79,6 @@ STATES_TOGETHER: Final = 8
 STATES_ASKED: Final = 64
 #: The time between the two listings of a proof, in seconds: see :class:`Binance`.
 SETTLE: Final = 0.5
-#: So many names are told of what was not acknowledged.
-_NAMES: Final = 50
 #: The header that tells how much weight an address has spent in the running minute.
 _USED_WEIGHT: Final = "X-MBX-USED-WEIGHT-1M"
 
@@ -187,18 +192,6 @@ _LIGHT: Final = 1
 _SWITCH: Final = 10
 
 
-class _Part(msgspec.Struct, frozen=True):
-    """The end of one part of a cancel.
-
-    Attributes:
-        results: of its listing, if it had one, and of its cancels.
-        left: what was not acknowledged, for people.
-    """
-
-    results: list[Listing | Answer | MassCancelError]
-    left: list[str]
-
-
 class Binance(Venue, frozen=True, kw_only=True):
     """Binance: where it is, and how old a request may be when it is carried out.
 
@@ -287,7 +280,7 @@ class Binance(Venue, frozen=True, kw_only=True):
         """
         del request_id  # the venue takes none
         if scope.symbol is not None:
-            return self._ack(scope, [(yield from self._cancel(scope, [scope.symbol]))])
+            return join(scope, [(yield from self._cancel(scope, [scope.symbol]))])
         seen: set[str] = set()
         books = _books(scope)
         ends = yield [self._cancel_listed(scope, book, seen) for book in books]
@@ -295,7 +288,7 @@ class Binance(Venue, frozen=True, kw_only=True):
             _unlisted(book, end) if isinstance(end, MassCancelError) else end
             for book, end in zip(books, ends, strict=True)
         ]
-        return self._ack(scope, parts)
+        return join(scope, parts)
 
     def open_orders(self, scope: Scope) -> Flow[list[OpenOrder]]:
         """One listing per book, together; none is paged. Conditional orders are ``algo:<algoId>``.
@@ -356,7 +349,7 @@ class Binance(Venue, frozen=True, kw_only=True):
 
     def _cancel_listed(
         self, scope: Scope, book: _Book, seen: set[str], *, sure: bool = False
-    ) -> Flow[_Part]:
+    ) -> Flow[Part]:
         """List a book, then cancel its symbols in every book, but for those that are seen to.
 
         Where the listing may lack an order, what it has is cancelled, and beside that it is made
@@ -369,21 +362,27 @@ class Binance(Venue, frozen=True, kw_only=True):
         seen.update(symbols)
         if listing.doubt:
             again = self._cancel_listed(scope, book, seen, sure=True)
-            parts: list[_Part] = every((yield [self._cancel(scope, symbols), again]))
-            return _joined(parts)
+            parts: list[Part] = every((yield [self._cancel(scope, symbols), again]))
+            return Part(
+                [result for part in parts for result in part.results],
+                [name for part in parts for name in part.left],
+            )
         part = yield from self._cancel(scope, symbols)
         if listing.nameless:
             left = f"{listing.nameless} orders whose symbol can't be read"
             error = ProtocolError(f"the listing has {left}: {listing.problem}")
-            return _Part([error, *part.results], [*part.left, left])
-        return _Part([listing, *part.results], part.left)
+            return Part([error, *part.results], [*part.left, left])
+        if symbols:
+            return part
+        tells = () if self.ability(scope.account_category).ack == "orders" else None
+        return Part([Answer(raw=listing.raw, status=NOTHING_OPEN, cancelled=tells)])
 
-    def _cancel(self, scope: Scope, symbols: Sequence[str]) -> Flow[_Part]:
+    def _cancel(self, scope: Scope, symbols: Sequence[str]) -> Flow[Part]:
         """Cancel symbols in the books of a scope, all in flight together."""
         books = _books(scope)
         cancels = [(symbol, book) for symbol in symbols for book in books]
         if not cancels:
-            return _Part([], [])
+            return Part([], [])
         answers: Sequence[Answer | MassCancelError] = yield [
             self._call(
                 "DELETE",
@@ -402,30 +401,7 @@ class Binance(Venue, frozen=True, kw_only=True):
             for (symbol, book), answer in zip(cancels, answers, strict=True)
             if isinstance(answer, MassCancelError)
         ]
-        return _Part(list(answers), left)
-
-    def _ack(self, scope: Scope, parts: Sequence[_Part]) -> Ack:
-        """Join the parts of a cancel into one Ack.
-
-        Raises:
-            MassCancelError: the first that failed, with notes that name all that is left.
-        """
-        whole = _joined(parts)
-        results, left = whole.results, whole.left
-        if error := next((each for each in results if isinstance(each, MassCancelError)), None):
-            more = f" and {len(left) - _NAMES} more" if len(left) > _NAMES else ""
-            error.add_note(f"not acknowledged: {', '.join(left[:_NAMES])}{more}")
-        values: list[Listing | Answer] = every(results)
-        answers = [each for each in values if isinstance(each, Answer)]
-        told = [each.cancelled for each in answers if each.cancelled is not None]
-        tells = self.ability(scope.account_category).ack == "orders" and len(told) == len(answers)
-        return Ack(
-            account_category=scope.account_category,
-            status=next((a.status for a in answers if a.status != NOTHING_OPEN), NOTHING_OPEN),
-            symbol=scope.symbol or "",
-            raw=b"\n".join(each.raw for each in answers or values),
-            cancelled=tuple(chain.from_iterable(told)) if tells else None,
-        )
+        return Part(answers, left)
 
     def _state(
         self, account_category: str, order: OpenOrder | OrderUpdate
@@ -523,17 +499,9 @@ def sign(
     return Request(call.method, call.path, headers, signed.encode(), expires_at_ms)
 
 
-def _joined(parts: Sequence[_Part]) -> _Part:
-    """Several parts as one."""
-    return _Part(
-        [result for part in parts for result in part.results],
-        [name for part in parts for name in part.left],
-    )
-
-
-def _unlisted(book: _Book, error: MassCancelError) -> _Part:
+def _unlisted(book: _Book, error: MassCancelError) -> Part:
     """A part that could not even begin."""
-    return _Part([error], [f"the book {'/'.join(book.names)}, which could not be listed"])
+    return Part([error], [f"the book {'/'.join(book.names)}, which could not be listed"])
 
 
 def _books(scope: Scope) -> list[_Book]:

@@ -17,7 +17,9 @@ from masscancel.errors import ProtocolError, VenueError
 from masscancel.models import OpenOrder, OrderState
 from masscancel.venues.binance.refusals import check_accepted, is_nothing_open
 from masscancel.venues.toolkit import (
+    NOTHING_OPEN,
     OK,
+    Answer,
     RowDecoder,
     batches,
     check_fresh,
@@ -33,8 +35,6 @@ from masscancel.venues.toolkit import (
 
 #: What the ids of conditional orders begin with here: theirs and those of orders are counted apart.
 ALGO: Final = "algo:"
-#: The Ack's status where there was nothing to cancel.
-NOTHING_OPEN: Final = "nothing open"
 #: So many rows of an answer are looked at in a piece.
 _TOGETHER: Final = 2_000
 
@@ -57,20 +57,6 @@ class Listing(msgspec.Struct, frozen=True):
     problem: str
     doubt: str
     raw: bytes
-
-
-class Answer(msgspec.Struct, frozen=True):
-    """The answer to one cancel.
-
-    Attributes:
-        status: the venue's word for it.
-        raw: the bytes of the reply.
-        cancelled: the ids that it says are cancelled; ``None`` where it does not tell.
-    """
-
-    status: str
-    raw: bytes
-    cancelled: tuple[str, ...] | None = None
 
 
 class _Listed(msgspec.Struct, gc=False):
@@ -361,7 +347,7 @@ def _cancelled(reply: Reply, now_ms: int, account_category: str, symbol: str) ->
         check_accepted(reply, now_ms, account_category)
     except VenueError as error:
         if is_nothing_open(error):
-            return Answer(NOTHING_OPEN, reply.body, ())
+            return Answer(raw=reply.body, status=NOTHING_OPEN, cancelled=())
         raise
     rows = yield from _CANCELLED.decode(reply)
     ids: list[str | None] = []
@@ -376,7 +362,7 @@ def _cancelled(reply: Reply, now_ms: int, account_category: str, symbol: str) ->
     told = tuple(order_id for order_id in ids if order_id is not None)
     tells = len(told) == len(ids) and not rows.keys
     status = "CANCELED" if rows.whole or rows.keys else NOTHING_OPEN
-    return Answer(status, reply.body, told if tells else None)
+    return Answer(raw=reply.body, status=status, cancelled=told if tells else None)
 
 
 def decode_done(
@@ -391,11 +377,11 @@ def decode_done(
         code = check_accepted(reply, stamp.time_ms, account_category).code
     except VenueError as error:
         if is_nothing_open(error):
-            return Answer(NOTHING_OPEN, reply.body)
+            return Answer(raw=reply.body, status=NOTHING_OPEN)
         raise
     if code != OK:  # a code of its own, which is the same number
         raise ProtocolError(f"the reply is no answer to a cancel: it has the code {code}")
-    return Answer("done", reply.body)
+    return Answer(raw=reply.body, status="done")
 
 
 def decode_countdown(

@@ -65,8 +65,7 @@ def join(scope: Scope, parts: Sequence[Part]) -> Ack:
         if left:
             more = f" and {len(left) - _NAMES} more" if len(left) > _NAMES else ""
             error.add_note(f"not acknowledged: {', '.join(left[:_NAMES])}{more}")
-        if len(results) > 1:
-            error.add_note(f"{len(errors)} of {len(results)} calls failed")
+        error.add_note(f"{len(errors)} failed; of {len(results)} calls, {len(answers)} succeeded")
         raise error
     told = [each.cancelled for each in answers if each.cancelled is not None]
     status = next((each.status for each in answers if each.status != NOTHING_OPEN), NOTHING_OPEN)
