@@ -26,6 +26,7 @@ from masscancel.sim import (
     Account,
     AscendEXDialect,
     BinanceDialect,
+    BybitDialect,
     Dialect,
     Engine,
     KrakenDialect,
@@ -39,7 +40,7 @@ from masscancel.sim import (
 from masscancel.sim import Reply as SimReply
 from masscancel.sim import Request as SimRequest
 from masscancel.sim.dialect import Handler, json_reply
-from masscancel.venues import Binance, Kraken
+from masscancel.venues import Binance, Bybit, Kraken
 from masscancel.venues.base import Abilities, Symbols, Venue
 from masscancel.venues.toolkit import ask
 
@@ -86,6 +87,7 @@ class Market(msgspec.Struct, frozen=True, kw_only=True):
 KINDS: Final[dict[str, type[Venue]]] = {
     "ascendex": AscendEX,
     "binance": Binance,
+    "bybit": Bybit,
     "kraken": Kraken,
 }
 
@@ -121,6 +123,20 @@ def _binance(category: str, *orders: str, **more: Any) -> Market:
     )
 
 
+def _bybit(category: str, *symbols: str, orders: Sequence[str], **more: Any) -> Market:
+    return Market(
+        name="bybit",
+        category=category,
+        symbols=(symbols[0], symbols[1]),
+        unknown=symbols[2],
+        dialect=lambda: BybitDialect(symbols=symbols[:2]),
+        venue=lambda exchange, _: Bybit(rest_url=exchange.rest_url, stream_url=exchange.stream_url),
+        refusal=lambda text: {"retCode": 1, "retMsg": text, "result": {}},
+        orders=orders,
+        **more,
+    )
+
+
 def _kraken(category: str, *symbols: str, refusal: Callable[[str], Any], **more: Any) -> Market:
     return Market(
         name="kraken",
@@ -140,6 +156,23 @@ MARKETS: Final = (
     _ascendex("futures", "BTC-PERP", "ETH-PERP", "XBT-PERP"),
     _binance("spot", "limit", "stop_loss_limit"),
     _binance("usdm", "limit", "stop_market", apart=("stop_market",)),
+    _bybit(
+        "spot",
+        *("BTCUSDT", "ETHUSDT", "XBTUSD"),
+        orders=("limit", "stop", "tpsl", "oco", "bidirectional"),
+    ),
+    _bybit("linear", "BTCUSDT", "ETHPERP", "XBTUSD", orders=("limit", "stop")),
+    _bybit(
+        "inverse",
+        *("BTCUSD", "ETHUSDZ25", "XBTUSD"),
+        orders=("limit", "stop"),
+        lists_first=("whole",),
+    ),
+    _bybit(
+        "option",
+        *("BTC-26DEC25-100000-C", "ETH-26DEC25-3000-P-USDT", "BTC-26DEC25-1-C"),
+        orders=("limit", "stop"),
+    ),
     _kraken(
         "spot",
         "XBTUSD",

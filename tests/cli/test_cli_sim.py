@@ -20,6 +20,12 @@ from masscancel.venues import VENUES
 TYPOS = {
     "ascendex": {"cash": "NOSUCH/USDT", "margin": "NOSUCH/USDT", "futures": "NOSUCH-PERP"},
     "binance": {"spot": "NOSUCHUSDT", "usdm": "NOSUCHUSDT"},
+    "bybit": {
+        "spot": "NOSUCHUSDT",
+        "linear": "NOSUCHUSDT",
+        "inverse": "NOSUCHUSD",
+        "option": "NOSUCH-26DEC25-100000-C-USDT",
+    },
     "kraken": {"spot": "NOSUCHUSD", "futures": "PF_NOSUCHUSD"},
 }
 

@@ -11,6 +11,7 @@ import pytest
 import pytest_asyncio
 
 from every_venue_support import QUICK, every_market, every_scope, symbol_of
+from flows_support import calls_of
 from masscancel import (
     Ack,
     AuthenticationError,
@@ -222,8 +223,8 @@ async def test_a_wrong_secret_is_refused_once(market: Market, scope: str) -> Non
             await desk.client.cancel_all(market.category, symbol_of(market, scope))
         assert not before - Ledger(desk.exchange)
         assert not caught.value.may_have_executed
-        asked = [(each.method, each.raw_path.partition("?")[0]) for each in desk.signed()]
-        assert len(asked) == len(set(asked))
+        flow = desk.client.venue.cancel_all(Scope(market.category, symbol_of(market, scope)), None)
+        assert len(desk.signed()) <= len(calls_of(flow))
         assert len({each.operation for each in desk.signed()}) == 1
 
 
@@ -260,15 +261,15 @@ async def test_a_rate_limit_within_the_deadline(desk: Desk, scope: str) -> None:
 
 
 class Ticking(SessionPool):
-    """A pool whose stamps are a second apart, so that two of them can be told apart."""
+    """A pool whose stamps are far apart, so that two of them can be told apart."""
 
     stamped = 0
 
     def stamp(self, origin: str, api_key: str = "", nonces_per_second: int = 0) -> Stamp:
-        """One more second with each, and never ahead of the time."""
+        """Another 0.4 s with each, and not ahead of the time for the first ten."""
         stamp = super().stamp(origin, api_key, nonces_per_second)
         self.stamped += 1
-        return msgspec.structs.replace(stamp, time_ms=stamp.time_ms + 1000 * self.stamped - 4000)
+        return msgspec.structs.replace(stamp, time_ms=stamp.time_ms + 400 * self.stamped - 4000)
 
 
 @every_market

@@ -14,6 +14,7 @@ from masscancel.sim import (
     Account,
     AscendEXDialect,
     BinanceDialect,
+    BybitDialect,
     Dialect,
     KrakenDialect,
     SimulatedExchange,
@@ -83,6 +84,15 @@ MARKETS: Final = {
     "binance": Market(
         {"spot": "{}USDT", "usdm": "{}USDT"},
         lambda market: BinanceDialect(symbols=market.every_symbol()),
+    ),
+    "bybit": Market(
+        {
+            "spot": "{}USDT",
+            "linear": "{}USDT",
+            "inverse": "{}USD",
+            "option": "{}-26DEC25-100000-C-USDT",
+        },
+        lambda market: BybitDialect(symbols=market.every_symbol()),
     ),
     "kraken": Market({"spot": "{}USD", "futures": "PF_{}USD"}, _open_kraken, {"BTC": "XBT"}),
 }

@@ -12,12 +12,14 @@ if TYPE_CHECKING:  # for what ``__getattr__`` loads
     from masscancel.venues.ascendex import AscendEX as AscendEX
     from masscancel.venues.base import Venue
     from masscancel.venues.binance import Binance as Binance
+    from masscancel.venues.bybit import Bybit as Bybit
     from masscancel.venues.kraken import Kraken as Kraken
 
 #: Name on the command line: module and class.
 VENUES: Final = {
     "ascendex": ("masscancel.venues.ascendex", "AscendEX"),
     "binance": ("masscancel.venues.binance", "Binance"),
+    "bybit": ("masscancel.venues.bybit", "Bybit"),
     "kraken": ("masscancel.venues.kraken", "Kraken"),
 }
 

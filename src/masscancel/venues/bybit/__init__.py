@@ -1,0 +1,422 @@
+"""Bybit by its API of version 5: spot, linear, inverse and option.
+
+Sources: https://bybit-exchange.github.io/docs/v5, "Cancel All Orders", "Get Open & Closed Orders",
+"Get Order History", "Get Instruments Info", "Get API Key Information", "Get Bybit Server Time",
+"Integration Guidance", "Rate Limit Rules", "Error Codes", "Enums Definitions". Testnet:
+``https://api-testnet.bybit.com``; demo trading, with keys of its own:
+``https://api-demo.bybit.com``.
+
+A cancel-all is accepted, not done, when it is answered. Without a filter it leaves spot's
+conditional orders alone, so that each book of spot has a call. Linear wants a settle coin: one call
+for USDT and one for USDC, of which "Enums Definitions" says that linear is, and one for any other
+that the list of instruments has on entry. Inverse has as many settle coins as base coins: it is
+listed, and what is listed is cancelled by symbol. **A call cancels 500 futures orders at most,
+picked at random**; one that names so many is repeated, and the Ack says if more may be open.
+
+Not documented, and taken for the worse: whether a last page has a cursor (it is followed until a
+page is empty); which spelling of a cursor with ``%`` in it is right (it is sent back so that the
+venue reads what it wrote); what a cancel-all means by "order does not exist", which single cancels
+say (the outcome is unknown, and it is asked again).
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from functools import partial
+from hmac import digest
+from typing import Any, ClassVar, Final, Self
+from urllib.parse import quote, urlencode
+
+import msgspec
+
+from masscancel import errors
+from masscancel.calls import LISTING, Call, Flow, Limit, Probe, Reply, Request, Scope, Stamp
+from masscancel.credentials import Credentials
+from masscancel.models import Ack, OpenOrder, OrderState, OrderUpdate, Permission
+from masscancel.venues import toolkit
+from masscancel.venues.base import Abilities, Symbols, Venue
+from masscancel.venues.bybit.replies import (
+    CANCELLED_AT_MOST,
+    FILTERS,
+    PAGE,
+    Accepted,
+    Reader,
+    decode_cancelled,
+    decode_clock,
+    decode_page,
+    decode_permission,
+    decode_state,
+    number,
+    read_coins,
+    read_orders,
+    read_symbols,
+    tell,
+)
+from masscancel.venues.toolkit import NOTHING_OPEN, Page, Part
+
+__all__ = ["Bybit"]
+
+#: The largest window that is taken here, in ms; none is documented.
+MAX_RECV_WINDOW_MS: Final = 60_000
+#: The time between the two listings of a proof, in seconds. Cancels are asynchronous, and listings
+#: "may experience increased latency or temporary delays"; neither is bounded by the documents.
+SETTLE: Final = 0.5
+#: How often a cancel-all is repeated at most, while each answer names as many as it can.
+_ROUNDS: Final = 20
+#: How many orders are asked about together, and in all.
+_TOGETHER: Final = 8
+_ASKED: Final = 48
+#: For how long it is worth looking up settle coins on entry, in seconds.
+_PATIENCE: Final = 3.0
+#: What linear is settled in ("Enums Definitions", category).
+_SETTLE_COINS: Final = ("USDT", "USDC")
+_LIMITS: Final = (
+    Limit(name="requests", amount=600, seconds=5.0),
+    Limit(name="cancels of futures", amount=10, seconds=1.0, per="key"),
+    Limit(name="cancels of options", amount=1, seconds=1.0, per="key"),
+    Limit(name="cancels of spot", amount=20, seconds=1.0, per="key"),
+    Limit(name="listings", amount=50, seconds=1.0, per="key", of_cancels=False),
+)
+_CANCELS: Final = {
+    "spot": "cancels of spot",
+    "linear": "cancels of futures",
+    "inverse": "cancels of futures",
+    "option": "cancels of options",
+}
+_LISTINGS: Final = "listings"
+#: Replies do not say of which limit they are; by the second, no two are of the same amount.
+_BY_AMOUNT: Final = {int(limit.amount): limit.name for limit in _LIMITS if limit.per == "key"}
+
+_SPOT: Final = Symbols(re.compile(r"[A-Z0-9\u0080-\U0010ffff]{2,40}"), "BTCUSDT")
+_FUTURES: Final = re.compile(r"[A-Z0-9\u0080-\U0010ffff]{2,40}(-\d{1,2}[A-Z]{3}\d{2})?", re.ASCII)
+_OPTIONS: Final = re.compile(
+    r"[A-Z0-9]{2,20}-\d{1,2}[A-Z]{3}\d{2}-[0-9.]{1,16}-[CP](-[A-Z]{3,5})?", re.ASCII
+)
+_STRATEGIES: Final = "strategies (TWAP, iceberg, chase), which may place their orders again"
+
+
+def _ability(category: str, symbols: Symbols, whole_account: Any, *unreachable: str) -> Abilities:
+    return Abilities(
+        symbols=symbols,
+        whole_account=whole_account,
+        one_symbol="one call",  # to each of its books, on spot
+        ack="count",
+        books=("ordinary", *(book for book in FILTERS[category] if book != "ordinary")),
+        separable=True,
+        unreachable=unreachable,
+        settle=SETTLE,
+    )
+
+
+class Bybit(Venue, frozen=True, kw_only=True):
+    """Bybit: where it is, and how old a request may be when it is carried out.
+
+    It has no dead man's switch that could be used here: its DCP is for institutional clients, and
+    is kept from firing by websockets alone.
+
+    Args:
+        rest_url: the origin of the API; a region has its own, such as ``https://api.bybit.nl``.
+        stream_url: the origin of the private websocket; order updates are not followed yet.
+        recv_window_ms: ``X-BAPI-RECV-WINDOW``, 1 to 60000 ms. The venue refuses a request that is
+            older by its own clock; a late one can't cancel what was placed after that.
+        settle_coins: what linear is settled in beside USDT and USDC; ``None``: found out on entry.
+
+    Raises:
+        ConfigurationError: a URL is not an origin, or would send keys in clear text to another
+            machine; the window is out of range.
+    """
+
+    name: ClassVar[str] = "bybit"
+    title: ClassVar[str] = "Bybit"
+    abilities: ClassVar[Mapping[str, Abilities]] = {
+        "spot": _ability("spot", _SPOT, "one call", "spread orders", _STRATEGIES),
+        "linear": _ability(
+            "linear",
+            Symbols(_FUTURES, "BTCUSDT, BTCPERP or BTC-26DEC25"),
+            "a call per settle coin",
+            *("spread orders", _STRATEGIES),
+        ),
+        "inverse": _ability(
+            "inverse",
+            Symbols(_FUTURES, "BTCUSD or BTCUSDZ25"),
+            "a call per symbol",
+            _STRATEGIES,
+        ),
+        "option": _ability("option", Symbols(_OPTIONS, "BTC-26DEC25-100000-C"), "one call"),
+    }
+
+    rest_url: str = "https://api.bybit.com"
+    stream_url: str = "wss://stream.bybit.com"
+    recv_window_ms: int = 5_000
+    settle_coins: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not toolkit.is_whole(self.recv_window_ms, 1, MAX_RECV_WINDOW_MS):
+            raise errors.ConfigurationError(
+                f"recv_window_ms must be an integer from 1 to {MAX_RECV_WINDOW_MS}"
+            )
+
+    def ready(self) -> bool:
+        """Whether settle coins have been looked up; what could not be had is not asked again."""
+        return self.settle_coins is not None
+
+    def prepare(self, categories: Sequence[str]) -> Flow[Self]:
+        """Look up what linear is settled in, as far as it can be had soon."""
+        if "linear" not in categories:
+            return self
+        (coins,) = yield [toolkit.every_page(self._instruments)]
+        found = () if isinstance(coins, errors.MassCancelError) else tuple(dict.fromkeys(coins))
+        return msgspec.structs.replace(self, settle_coins=found)
+
+    def origin(self, account_category: str) -> str:
+        """One origin serves all."""
+        self.ability(account_category)
+        return self.rest_url
+
+    def probe(self, origin: str) -> Probe:
+        """``GET /v5/market/time``."""
+        path = "/v5/market/time"
+        return Probe(origin=origin, path=path, decode=decode_clock, costs={"requests": 1})
+
+    def limits(self, origin: str) -> Sequence[Limit]:
+        """The rates of an address, and of a key by the second ("Rate Limit Rules")."""
+        del origin
+        return _LIMITS
+
+    def spent(self, origin: str, reply: Reply) -> Mapping[str, float]:
+        """``X-Bapi-Limit`` less ``X-Bapi-Limit-Status``, the requests that remain."""
+        del origin
+        amount, left = number(reply, "X-Bapi-Limit"), number(reply, "X-Bapi-Limit-Status")
+        name = None if amount is None else _BY_AMOUNT.get(amount)
+        if name is None or amount is None or left is None or left > amount:
+            return {}
+        return {name: amount - left}
+
+    def cancel_all(self, scope: Scope, request_id: str | None) -> Flow[Ack]:
+        """``POST /v5/order/cancel-all``, by book, settle coin or symbol; all in flight together.
+
+        Inverse without a symbol is listed first: what a page shows is cancelled while the next one
+        is listed. The venue repeats no ids.
+        """
+        del request_id
+        flows: list[Flow[Any]] = []
+        for fields in self._fields(scope, by_filter=scope.account_category == "spot"):
+            if scope.account_category == "inverse" and scope.symbol is None:
+                flows.append(self._cancel_listed(scope, fields))
+            else:
+                flows.append(self._cancel(scope, fields))
+        ends: list[Part | list[Part]] = toolkit.every((yield flows))
+        parts = [part for end in ends for part in (end if isinstance(end, list) else [end])]
+        ack = toolkit.join(scope, parts)
+        return tell(ack, [result for part in parts for result in part.results])
+
+    def open_orders(self, scope: Scope) -> Flow[list[OpenOrder]]:
+        """``GET /v5/order/realtime``, to the last page, and once per settle coin of linear.
+
+        Books that are asked for by name are listed by the filter by which they are cancelled.
+        """
+        flows = [
+            toolkit.every_page(
+                partial(self._page, scope, fields, partial(read_orders, scope, fields))
+            )
+            for fields in self._fields(scope, by_filter=False)
+        ]
+        listings: list[list[OpenOrder]] = toolkit.every((yield flows))
+        return list({order.order_id: order for rows in listings for order in rows}.values())
+
+    def order_states(
+        self, account_category: str, orders: Sequence[OpenOrder | OrderUpdate]
+    ) -> Flow[Mapping[str, OrderState]]:
+        """``GET /v5/order/realtime`` by id, and ``/v5/order/history`` for what that has forgotten.
+
+        A few orders together; the first of them only, if there are very many.
+        """
+        self.ability(account_category)
+        states: dict[str, OrderState] = {}
+        for some in toolkit.batches(orders[:_ASKED], _TOGETHER):
+            found = toolkit.every((yield [self._state(account_category, each) for each in some]))
+            pairs = zip(some, found, strict=True)
+            states.update((order.order_id, state) for order, state in pairs if state is not None)
+        return states
+
+    def permissions(self, account_category: str) -> Flow[Permission]:
+        """``GET /v5/user/query-api``: what the key may do. USDC contracts go by that of options."""
+        self.ability(account_category)
+        decode = partial(decode_permission, account_category=account_category)
+        call: Call[Permission] = self._get("/v5/user/query-api", {}, decode)
+        return (yield from toolkit.ask(call))
+
+    def _fields(self, scope: Scope, *, by_filter: bool) -> list[dict[str, str]]:
+        """What the calls of a scope ask for beside its category, one of each call.
+
+        Without a filter a call is about every book, but for a cancel of spot.
+        """
+        filters = FILTERS[scope.account_category]
+        wanted = filters.keys() if scope.books is None else set(scope.books)
+        narrowed: list[dict[str, str]] = [{}]
+        if by_filter or wanted != filters.keys():
+            words = [word for book, word in filters.items() if book in wanted]
+            narrowed = [{"orderFilter": word} for word in words]
+        if scope.symbol is not None:
+            return [{"symbol": scope.symbol, **each} for each in narrowed]
+        if scope.account_category == "linear":
+            coins = dict.fromkeys((*_SETTLE_COINS, *(self.settle_coins or ())))
+            return [{"settleCoin": coin, **each} for each in narrowed for coin in coins]
+        return narrowed
+
+    def _cancel(self, scope: Scope, fields: Mapping[str, str]) -> Flow[Part]:
+        """Cancel, again and again while an answer names as many orders as one call can cancel."""
+        call = self._cancel_call(scope, fields)
+        capped = scope.account_category in ("linear", "inverse")
+        name = " ".join(fields.values()) or scope.account_category
+        answers: list[Accepted] = []
+        seen: set[str] = set()
+        while True:
+            (result,) = yield [call]
+            if not isinstance(result, Accepted):
+                beyond = f" beyond the {len(seen)} that were accepted" if answers else ""
+                return Part([*answers, result], [f"{name}{beyond}"])
+            answers.append(result)
+            if not capped or len(result.ids) < CANCELLED_AT_MOST:
+                return Part(answers)
+            if seen.issuperset(result.ids) or len(answers) == _ROUNDS:
+                answers[-1] = msgspec.structs.replace(result, more=True)
+                return Part(answers)
+            seen.update(result.ids)
+
+    def _cancel_listed(self, scope: Scope, fields: Mapping[str, str]) -> Flow[list[Part]]:
+        """List, and cancel the symbols that are listed.
+
+        A cursor names an order, which may be cancelled before the next page is asked for. Where an
+        empty page follows a full one, the listing may have ended early: it is begun again.
+        """
+        seen: set[str] = set()
+        sizes: list[int] = []
+
+        def cancel(page: Page[Any]) -> Flow[Part]:
+            sizes.append(len(page.rows))
+            lost = [row for row in page.rows if isinstance(row, errors.MassCancelError)]
+            symbols = dict.fromkeys(row for row in page.rows if isinstance(row, str))
+            new = [symbol for symbol in symbols if symbol not in seen]
+            seen.update(new)
+            left = ["orders whose symbol can't be read, or that were not listed"] if lost else []
+            if not new:
+                return Part(lost or [Accepted(raw=page.raw, status=NOTHING_OPEN)], left)
+            parts: Sequence[Part] = toolkit.every(
+                (yield [self._cancel(scope, {"symbol": symbol, **fields}) for symbol in new])
+            )
+            results = [result for part in parts for result in part.results]
+            return Part([*lost, *results], [*left, *(each for part in parts for each in part.left)])
+
+        listing = partial(self._page, scope, fields, read_symbols)
+        parts: list[Part] = []
+        for _ in range(_ROUNDS):
+            sizes[:] = [0, 0]
+            parts += yield from toolkit.act_on_pages(listing, cancel)
+            before_last, last = sizes[-2:]
+            if last or before_last < PAGE:
+                return parts
+        error = errors.ProtocolError("the listing may have been cut, again and again")
+        return [*parts, Part([error], ["orders that could not be listed"])]
+
+    def _state(
+        self, account_category: str, order: OpenOrder | OrderUpdate
+    ) -> Flow[OrderState | None]:
+        fields = {"category": account_category, "symbol": order.symbol, "orderId": order.order_id}
+        decode = partial(decode_state, order_id=order.order_id)
+        state: OrderState | None = None
+        for path in ("/v5/order/realtime", "/v5/order/history"):
+            state = yield from toolkit.ask(self._get(path, fields, decode))
+            if state is not None:
+                break
+        return state
+
+    def _cancel_call(self, scope: Scope, fields: Mapping[str, str]) -> Call[Any]:
+        category = scope.account_category
+        return Call(
+            method="POST",
+            origin=self.rest_url,
+            path="/v5/order/cancel-all",
+            body=msgspec.json.encode({"category": category, **fields}),
+            sign=partial(sign, recv_window_ms=self.recv_window_ms),
+            decode=decode_cancelled,
+            cancels=True,
+            max_reply=LISTING,
+            costs={"requests": 1, _CANCELS[category]: 1},
+        )
+
+    def _page(
+        self,
+        scope: Scope,
+        fields: Mapping[str, str],
+        read: Reader,
+        cursor: str,
+    ) -> Call[Page[Any]]:
+        asked = {"category": scope.account_category, **fields, "limit": str(PAGE)}
+        asked |= {"cursor": cursor} if cursor else {}
+        decode = partial(decode_page, read=read, category=scope.account_category)
+        return self._get("/v5/order/realtime", asked, decode)
+
+    def _instruments(self, cursor: str) -> Call[Page[str]]:
+        asked = {"category": "linear", "limit": "1000"} | ({"cursor": cursor} if cursor else {})
+        return Call(
+            method="GET",
+            origin=self.rest_url,
+            path=f"/v5/market/instruments-info?{urlencode(asked)}",
+            sign=toolkit.unsigned,
+            decode=partial(decode_page, read=read_coins, category="linear"),
+            cancels=False,
+            max_reply=LISTING,
+            time_limit=_PATIENCE,
+            costs={"requests": 1},
+        )
+
+    def _get(self, path: str, fields: Mapping[str, str], decode: Any) -> Call[Any]:
+        query = urlencode(fields, quote_via=quote, safe="")
+        costs = {"requests": 1, _LISTINGS: 1} if path.startswith("/v5/order/") else {"requests": 1}
+        return Call(
+            method="GET",
+            origin=self.rest_url,
+            path=path,
+            sign=partial(sign, query=query, recv_window_ms=self.recv_window_ms),
+            decode=decode,
+            cancels=False,
+            max_reply=LISTING,
+            costs=costs,
+        )
+
+
+def signature(secret: str, text: bytes) -> str:
+    """Hex of HMAC-SHA256 over time, key, window, and the query or the body as they are sent."""
+    return digest(secret.encode(), text, "sha256").hex()
+
+
+def sign(
+    call: Call[Any],
+    credentials: Credentials,
+    stamp: Stamp,
+    *,
+    query: str = "",
+    recv_window_ms: int,
+) -> Request:
+    """Sign a call ("Integration Guidance").
+
+    Args:
+        call: the call.
+        credentials: whose key and secret.
+        stamp: the time.
+        query: the call's parameters, percent-encoded, in the order in which they are sent.
+        recv_window_ms: how long the request is good for.
+    """
+    before = f"{stamp.time_ms}{credentials.api_key}{recv_window_ms}{query}".encode()
+    headers = {
+        "X-BAPI-API-KEY": credentials.api_key,
+        "X-BAPI-TIMESTAMP": str(stamp.time_ms),
+        "X-BAPI-RECV-WINDOW": str(recv_window_ms),
+        "X-BAPI-SIGN": signature(credentials.api_secret, before + call.body),
+    }
+    if call.body:
+        headers["Content-Type"] = "application/json"
+    target = f"{call.path}?{query}" if query else call.path
+    expires_at_ms = stamp.time_ms + recv_window_ms + 1  # "server_time - recv_window <= timestamp"
+    return Request(call.method, target, headers, call.body, expires_at_ms)
