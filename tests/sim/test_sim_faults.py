@@ -56,7 +56,7 @@ def struck(plan: FaultPlan, *requests: Request) -> list[bool]:
 
 
 def test_a_fault_strikes_what_matches_every_field() -> None:
-    """Operation, method, path and key must all match."""
+    """Operation, method, path, key and body must all match."""
     plan = FaultPlan()
     fault = plan.add(
         Hang(),
@@ -71,6 +71,9 @@ def test_a_fault_strikes_what_matches_every_field() -> None:
     ) == [True, False, False, False, True]
     assert plan.applied(fault) == 2
     assert list(plan) == [fault]
+    plan.add(Hang(), body='"USD."')
+    named = Request(method="POST", raw_path="/x", body=b'{"coin":"USDT"}')
+    assert struck(plan, asked(method="GET"), named) == [False, True]
     other = plan.add(Hang(), path="/nowhere")
     assert struck(plan, asked()) == [True]
     plan.remove(fault)

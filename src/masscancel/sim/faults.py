@@ -216,14 +216,16 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
 
     `operation` is the dialect's name for what is asked ("cancel-all"), `method` the HTTP method
     ("WS" for a message on a stream), `path` a regular expression searched for in the raw path and
-    query, `api_key` the account. Of the requests that match, `nth` strikes only the n-th (1 is the
-    first), `probability` a random share of them, and `times` only so many (None: every one).
+    query, `body` one searched for in the body, `api_key` the account. Of the requests that match,
+    `nth` strikes only the n-th (1 is the first), `probability` a random share of them, and `times`
+    only so many (None: every one).
     """
 
     action: Action
     operation: str | None = None
     method: str | None = None
     path: str | None = None
+    body: str | None = None
     api_key: str | None = None
     nth: int | None = None
     probability: float = 1.0
@@ -262,6 +264,7 @@ class _Armed:
             or fault.method not in (None, request.method)
             or fault.api_key not in (None, request.api_key)
             or (fault.path is not None and not re.search(fault.path, request.raw_path))
+            or (fault.body is not None and not re.search(fault.body.encode(), request.body))
         ):
             return False
         self.matched += 1
@@ -287,6 +290,7 @@ class FaultPlan:
         operation: str | None = None,
         method: str | None = None,
         path: str | None = None,
+        body: str | None = None,
         api_key: str | None = None,
         nth: int | None = None,
         probability: float = 1.0,
@@ -298,6 +302,7 @@ class FaultPlan:
             operation=operation,
             method=method,
             path=path,
+            body=body,
             api_key=api_key,
             nth=nth,
             probability=probability,
