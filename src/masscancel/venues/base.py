@@ -19,7 +19,7 @@ from masscancel.venues.toolkit import check_origin, is_whole
 __all__ = ["Abilities", "Symbols", "Venue"]
 
 
-#: How a scope is cancelled; all but the first begin with a listing.
+#: How a scope is cancelled; all but the first begin with a listing, unless settle coins are known.
 Way: TypeAlias = Literal[
     "one call",
     "a call per symbol",

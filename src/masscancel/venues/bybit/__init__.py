@@ -118,7 +118,8 @@ class Bybit(Venue, frozen=True, kw_only=True):
         stream_url: the origin of the private websocket; order updates are not followed yet.
         recv_window_ms: ``X-BAPI-RECV-WINDOW``, 1 to 60000 ms. The venue refuses a request that is
             older by its own clock; a late one can't cancel what was placed after that.
-        settle_coins: what linear is settled in beside USDT and USDC; ``None``: found out on entry.
+        settle_coins: what linear is settled in beside USDT and USDC; ``None``: found out on entry
+            of a client whose categories have linear among them.
 
     Raises:
         ConfigurationError: a URL is not an origin, or would send keys in clear text to another
