@@ -152,6 +152,7 @@ async def test_an_ack_says_if_more_may_be_open() -> None:
         desk.exchange.faults.add(EffectDelay(HELD), operation="cancel-all", times=None)
         ack = await desk.client.cancel_all("linear")
         assert ack.status == "500 accepted, 500 a call: more may be open"
+        assert desk.asked("settleCoin") == ["USDC", "USDT", "USDT"]
         desk.exchange.faults.clear()
         proof = await desk.client.cancel_all_and_confirm("linear", settle=0.02)
         assert proof.sweeps

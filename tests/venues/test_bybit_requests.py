@@ -214,6 +214,25 @@ def test_a_cursor_is_read_as_it_was_written() -> None:
     assert [order.order_id for order in drive.result()] == [ROW["orderId"]]
 
 
+def test_a_cursor_whose_order_is_gone() -> None:
+    """An empty page after a full one may have cut the listing: it is begun again."""
+    drive = Drive(VENUE.cancel_all(Scope("inverse"), None))
+    full = [ROW | {"symbol": "AUSD", "orderId": str(number)} for number in range(50)]
+    done = said({"list": [{"orderId": "0"}], "success": "1"})
+    drive.round(decoded(drive.calls[0], page(*full, cursor="49", category="inverse")))
+    cancelling, following = drive.calls
+    assert (asked(cancelling)["symbol"], asked(following)["cursor"]) == ("AUSD", "49")
+    empty = page(category="inverse")
+    drive.round(decoded(cancelling, done), decoded(following, empty))
+    (again,) = drive.calls
+    assert "cursor" not in asked(again)
+    drive.round(decoded(again, page(ROW | {"symbol": "BUSD"}, cursor="b", category="inverse")))
+    cancelling, following = drive.calls
+    assert asked(cancelling)["symbol"] == "BUSD"
+    drive.round(decoded(cancelling, done), decoded(following, empty))
+    assert drive.ack().status == "1 accepted"
+
+
 def test_limits_are_read_from_headers() -> None:
     """By their amount, since a reply does not say of which limit it is."""
     names = {limit.name for limit in VENUE.limits(VENUE.rest_url)}

@@ -131,7 +131,6 @@ class BybitDialect:
         self.limited = limited
         self.bare = bare
         self._seen: dict[tuple[str, str], deque[int]] = {}  # the last second of a key and endpoint
-        self._rng = uuid.UUID(int=0)
 
     # --- the dialect ----------------------------------------------------------------------------
 
