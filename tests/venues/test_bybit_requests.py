@@ -26,7 +26,7 @@ from masscancel import (
     VenueError,
     VenueUnavailable,
 )
-from masscancel.calls import Call, Reply, Request, Scope, Stamp
+from masscancel.calls import Call, Reply, Request, Scope, Spent, Stamp
 from masscancel.errors import StampRefused
 from masscancel.sim.bybit import signature as sim_signature
 from masscancel.venues.bybit import Bybit
@@ -244,8 +244,8 @@ def test_limits_are_read_from_headers() -> None:
         headers = {"X-Bapi-Limit": amount, "X-Bapi-Limit-Status": left}
         return VENUE.spent(VENUE.rest_url, Reply(200, headers, b""))
 
-    assert spent("10", "7") == {"cancels of futures": 3}
-    assert spent("50", "0") == {"listings": 50}
+    assert spent("10", "7") == {"cancels of futures": Spent(3, 1.0)}
+    assert spent("50", "0") == {"listings": Spent(50, 1.0)}
     assert [spent(*each) for each in (("", ""), ("33", "1"), ("10", "11"), ("ten", "1"))] == [
         {}
     ] * 4

@@ -29,7 +29,7 @@ from urllib.parse import quote, urlencode
 import msgspec
 
 from masscancel import errors
-from masscancel.calls import LISTING, Call, Flow, Limit, Probe, Reply, Request, Scope, Stamp
+from masscancel.calls import LISTING, Call, Flow, Limit, Probe, Reply, Request, Scope, Spent, Stamp
 from masscancel.credentials import Credentials
 from masscancel.models import Ack, OpenOrder, OrderState, OrderUpdate, Permission
 from masscancel.venues import toolkit
@@ -184,14 +184,14 @@ class Bybit(Venue, frozen=True, kw_only=True):
         del origin
         return _LIMITS
 
-    def spent(self, origin: str, reply: Reply) -> Mapping[str, float]:
+    def spent(self, origin: str, reply: Reply) -> Mapping[str, Spent]:
         """``X-Bapi-Limit`` less ``X-Bapi-Limit-Status``, the requests that remain."""
         del origin
         amount, left = number(reply, "X-Bapi-Limit"), number(reply, "X-Bapi-Limit-Status")
         name = None if amount is None else _BY_AMOUNT.get(amount)
         if name is None or amount is None or left is None or left > amount:
             return {}
-        return {name: amount - left}
+        return {name: Spent(amount - left, 1.0)}
 
     def cancel_all(self, scope: Scope, request_id: str | None) -> Flow[Ack]:
         """``POST /v5/order/cancel-all``, by book, settle coin or symbol; all in flight together.

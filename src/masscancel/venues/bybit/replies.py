@@ -289,15 +289,19 @@ def decode_page(
     reply: Reply, stamp: Stamp, *, read: Reader, category: str
 ) -> Page[Any] | Slices[Page[Any]]:
     """Read a page of a listing; a cursor behind a page that is empty leads nowhere."""
-    return toolkit.finish(_read_page(reply, stamp.time_ms, read, category), reply)
+    return toolkit.finish(_read_page(reply, stamp, read, category), reply)
 
 
-def _read_page(reply: Reply, now_ms: int, read: Reader, category: str) -> Slices[Page[Any]]:
-    listing = toolkit.decode_json(_LISTING, reply, _result(reply, now_ms).result)
-    toolkit.check_fresh(reply)
+def _read_page(reply: Reply, stamp: Stamp, read: Reader, category: str) -> Slices[Page[Any]]:
+    """What a listing of another time shows is cancelled, too; that it is one is told at the end."""
+    listing = toolkit.decode_json(_LISTING, reply, _result(reply, stamp.time_ms).result)
+    if read is not read_symbols:
+        toolkit.check_fresh(reply, stamp)
     if listing.category not in (None, "", category):
         raise errors.ProtocolError(f"the listing is of another category than {category}")
     rows = yield from read(reply, listing)
+    if read is read_symbols and (why := toolkit.why_stale(reply, stamp)):
+        rows.append(errors.ProtocolError(f"the listing may lack orders: {why}"))
     return Page(rows, (listing.next_page_cursor or "") if rows else "", reply.body)
 
 
