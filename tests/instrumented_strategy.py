@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-SECRETS = os.environ["MASSCANCEL_API_KEY"], os.environ["MASSCANCEL_API_SECRET"]
+SECRETS = [os.environ[f"MASSCANCEL_{name}"] for name in ("API_KEY", "API_SECRET", "PASSPHRASE")]
 
 
 def sentry(shown: list[str]) -> None:
@@ -82,6 +82,7 @@ async def main(venue_name: str, category: str, url: str, stream_url: str) -> dic
         "binance": {"spot_url": url, "usdm_url": url},
         "bybit": {"rest_url": url, "stream_url": stream_url},
         "kraken": {"spot_url": url, "futures_url": url},
+        "kucoin": {"spot_url": url, "futures_url": url},
     }
     venue = load(venue_name)(**settings[venue_name])
     async with Client(Credentials.from_env(), venue=venue, categories=[category]) as client:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from venues_support import KEY, MARKETS, SECRET, Market, desk_of
+from venues_support import KEY, MARKETS, PASSPHRASE, SECRET, Market, desk_of
 
 pytestmark = pytest.mark.asyncio
 
@@ -24,7 +24,12 @@ async def test_instrumentation(instrumentation: str, market: Market) -> None:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, str(STRATEGY), instrumentation, market.name, market.category),
             *(desk.exchange.rest_url, desk.exchange.stream_url),
-            env={**os.environ, "MASSCANCEL_API_KEY": KEY, "MASSCANCEL_API_SECRET": SECRET},
+            env={
+                **os.environ,
+                "MASSCANCEL_API_KEY": KEY,
+                "MASSCANCEL_API_SECRET": SECRET,
+                "MASSCANCEL_PASSPHRASE": PASSPHRASE,
+            },
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )

@@ -30,6 +30,7 @@ from masscancel.sim import (
     Dialect,
     Engine,
     KrakenDialect,
+    KuCoinDialect,
     Order,
     Received,
     Route,
@@ -40,7 +41,7 @@ from masscancel.sim import (
 from masscancel.sim import Reply as SimReply
 from masscancel.sim import Request as SimRequest
 from masscancel.sim.dialect import Handler, json_reply
-from masscancel.venues import Binance, Bybit, Kraken
+from masscancel.venues import Binance, Bybit, Kraken, KuCoin
 from masscancel.venues.base import Abilities, Symbols, Venue
 from masscancel.venues.toolkit import ask
 
@@ -49,6 +50,7 @@ T = TypeVar("T")
 KEY: Final = "a-key-of-the-tests"
 #: Of Base64, since one venue's are; the others take it as it is.
 SECRET: Final = b64encode(b"a-secret-of-the-tests-that-is-long").decode()
+PASSPHRASE: Final = "a-phrase-of-the-tests"
 OTHER_SECRET: Final = b64encode(b"another-secret-that-nobody-has-got").decode()
 SETTLE: Final = 0.02
 
@@ -57,9 +59,12 @@ class Market(msgspec.Struct, frozen=True, kw_only=True):
     """A venue and one of its account categories.
 
     `orders` are the types of order to fill a book with. `acting` are the operations that cancel, of
-    everything and of one symbol; where one of them lists first, it is in `lists_first`.
+    everything and of one symbol; where one of them lists first, it is in `lists_first`;
+    where the cancels of other books go out beside a listing of everything, its operation is in
+    `lists_beside`.
     `stamped` says whether its requests carry a time or a nonce. Orders of the types `apart` are in
-    a book of their own, which the venue's own dead man's switch may not reach.
+    a book of their own, which the venue's own dead man's switch may not reach; there the client
+    knows orders by ids with the prefix `apart_prefix`.
     """
 
     name: str
@@ -72,8 +77,10 @@ class Market(msgspec.Struct, frozen=True, kw_only=True):
     orders: Sequence[str] = ("limit", "stop")
     acting: tuple[str, ...] = ("cancel-all",)
     lists_first: tuple[str, ...] = ()
+    lists_beside: tuple[str, ...] = ()
     stamped: bool = True
     apart: tuple[str, ...] = ()
+    apart_prefix: str = "algo:"
 
     def __str__(self) -> str:
         return f"{self.name}-{self.category}"
@@ -89,6 +96,7 @@ KINDS: Final[dict[str, type[Venue]]] = {
     "binance": Binance,
     "bybit": Bybit,
     "kraken": Kraken,
+    "kucoin": KuCoin,
 }
 
 
@@ -150,6 +158,22 @@ def _kraken(category: str, *symbols: str, refusal: Callable[[str], Any], **more:
     )
 
 
+def _kucoin(category: str, *symbols: str) -> Market:
+    known = ["BTC-USDT", "ETH-USDT", "XBTUSDTM", "ETHUSDTM"]
+    return Market(
+        name="kucoin",
+        category=category,
+        symbols=(symbols[0], symbols[1]),
+        unknown=symbols[2],
+        dialect=lambda: KuCoinDialect(symbols=known),
+        venue=lambda exchange, _: KuCoin(spot_url=exchange.rest_url, futures_url=exchange.rest_url),
+        refusal=lambda text: {"code": "999999", "msg": text},
+        lists_beside=("symbols",),
+        apart=("stop",),
+        apart_prefix="",
+    )
+
+
 MARKETS: Final = (
     _ascendex("cash", "BTC/USDT", "ETH/USDT", "XBT/USD"),
     _ascendex("margin", "BTC/USDT", "ETH/USDT", "XBT/USD"),
@@ -191,6 +215,10 @@ MARKETS: Final = (
         refusal=lambda text: {"result": "error", "error": text},
         stamped=False,
     ),
+    _kucoin("spot", "BTC-USDT", "ETH-USDT", "XBT-USDT"),
+    _kucoin("margin", "BTC-USDT", "ETH-USDT", "XBT-USDT"),
+    _kucoin("isolated", "BTC-USDT", "ETH-USDT", "XBT-USDT"),
+    _kucoin("futures", "XBTUSDTM", "ETHUSDTM", "BTCUSDTM"),
 )
 
 
@@ -242,7 +270,7 @@ class Desk(msgspec.Struct, frozen=True, kw_only=True):
     def id_of(self, order: Order) -> str:
         """The id by which the client knows an order."""
         apart = order.order_type in self.market.apart
-        return f"algo:{order.order_id}" if apart else order.order_id
+        return f"{self.market.apart_prefix}{order.order_id}" if apart else order.order_id
 
 
 class Ledger:
@@ -296,14 +324,14 @@ async def desk_of(
         exchange = await stack.enter_async_context(
             SimulatedExchange(dialect or market.dialect(), **exchange_options)
         )
-        account = exchange.add_account(KEY, SECRET, group=6)
+        account = exchange.add_account(KEY, SECRET, group=6, extra={"passphrase": PASSPHRASE})
         stranger = exchange.add_account("somebody-else", OTHER_SECRET, group=7)
         for each in (stranger,) if empty else (stranger, account):
             fill(exchange, each, market)
         pool = await stack.enter_async_context(SessionPool(warm=0))
         venue = market.venue(exchange, account)
         client = Client(
-            Credentials(KEY, secret, label=f"{market}"),
+            Credentials(KEY, secret, passphrase=PASSPHRASE, label=f"{market}"),
             venue=venue,
             pool=pool,
             categories=[market.category],

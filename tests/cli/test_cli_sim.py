@@ -27,6 +27,10 @@ TYPOS = {
         "option": "NOSUCH-26DEC25-100000-C-USDT",
     },
     "kraken": {"spot": "NOSUCHUSD", "futures": "PF_NOSUCHUSD"},
+    "kucoin": {
+        **dict.fromkeys(("spot", "margin", "isolated"), "NOSUCH-USDT"),
+        "futures": "NOSUCHUSDTM",
+    },
 }
 
 
@@ -39,6 +43,7 @@ class Running:
         self._env = {
             "MASSCANCEL_API_KEY": account["api_key"],
             "MASSCANCEL_API_SECRET": account["api_secret"],
+            "MASSCANCEL_PASSPHRASE": account["passphrase"],
         }
         self._way = ["--venue", venue]
         for name, value in account["settings"].items():

@@ -6,7 +6,16 @@ import pytest
 
 from masscancel.calls import Call, Flow, Scope
 from masscancel.errors import InvalidRequest, MassCancelError, ProtocolError, VenueUnavailable
-from masscancel.venues.toolkit import Answer, Page, Part, act_on_pages, ask, every_page, join
+from masscancel.venues.toolkit import (
+    Answer,
+    Page,
+    Part,
+    act_on_pages,
+    ask,
+    every_page,
+    join,
+    steady_pages,
+)
 from masscancel.venues.toolkit.parts import NOTHING_OPEN
 
 SCOPE = Scope("spot", "BTC")
@@ -95,6 +104,29 @@ def test_pages_without_end_are_no_listing() -> None:
     pages = {"/": Page([1], "p2"), "/p2": Page([2], "p2")}
     with pytest.raises(ProtocolError, match="without end"):
         play(every_page(lambda cursor: call(f"/{cursor}")), pages)
+
+
+def test_pages_that_shift_are_read_until_two_passes_agree() -> None:
+    """A single page can't shift, and is read once; one that never agrees is no listing."""
+    passes: list[list[int]] = []
+
+    def list_page(cursor: str) -> Call[Any]:
+        if not cursor:
+            passes.append([1])
+        return call(f"/{cursor}")
+
+    assert play(steady_pages(list_page, str), {"/": Page([7])})[0] == [7]
+    assert len(passes) == 1
+    pages = {"/": Page([1], "p2"), "/p2": Page([2])}
+    assert play(steady_pages(list_page, str), pages)[0] == [1, 2]
+    assert len(passes) == 3
+
+    class Restless(dict[str, Any]):
+        def __getitem__(self, path: str) -> Page[int]:
+            return Page([len(passes)], "" if path == "/p2" else "p2")
+
+    with pytest.raises(ProtocolError, match="changes"):
+        play(steady_pages(list_page, str), Restless())
 
 
 def test_a_page_is_cancelled_while_the_next_is_listed() -> None:

@@ -17,6 +17,7 @@ from masscancel.sim import (
     BybitDialect,
     Dialect,
     KrakenDialect,
+    KuCoinDialect,
     SimulatedExchange,
 )
 from masscancel.sim.kraken import Pair
@@ -95,6 +96,10 @@ MARKETS: Final = {
         lambda market: BybitDialect(symbols=market.every_symbol()),
     ),
     "kraken": Market({"spot": "{}USD", "futures": "PF_{}USD"}, _open_kraken, {"BTC": "XBT"}),
+    "kucoin": Market(
+        {"spot": "{}-USDT", "margin": "{}-USDT", "isolated": "{}-USDT", "futures": "{}USDTM"},
+        lambda market: KuCoinDialect(symbols=market.every_symbol()),
+    ),
 }
 
 _NOTIONAL: Final = 2000
@@ -116,7 +121,12 @@ def market_of(venue_name: str) -> Market:
 def open_accounts(exchange: SimulatedExchange, count: int) -> list[Account]:
     """Open accounts ``mm-1``, ``mm-2`` ... in a few account groups; keys are made up."""
     return [
-        exchange.add_account(group=1 + index % 7, label=f"mm-{index + 1}") for index in range(count)
+        exchange.add_account(
+            group=1 + index % 7,
+            label=f"mm-{index + 1}",
+            extra={"passphrase": f"phrase-{index + 1}"},  # where the venue's keys have one
+        )
+        for index in range(count)
     ]
 
 

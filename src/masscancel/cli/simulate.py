@@ -21,7 +21,7 @@ from masscancel.cli.market import (
     place_orders,
     settings_for,
 )
-from masscancel.cli.options import AsJson, Seed
+from masscancel.cli.options import AsJson, Seed, load
 from masscancel.cli.render import print_json, write
 from masscancel.cli.status import Known, Status
 from masscancel.sim import Account, SimulatedExchange
@@ -167,10 +167,18 @@ def _shell_lines(
             f"# {account.label}; open orders: {counts}",
             f"export MASSCANCEL_API_KEY={shlex.quote(account.api_key)}",
             f"export MASSCANCEL_API_SECRET={shlex.quote(account.api_secret)}",
+            *_passphrase(exchange, account),
             f"masscancel orders{options}",
             f"masscancel cancel --yes{options}",
         ]
     return lines
+
+
+def _passphrase(exchange: SimulatedExchange, account: Account) -> list[str]:
+    """Make the line that exports the third part of a key, where the venue's keys have one."""
+    if not load(exchange.dialect.name).passphrase:
+        return []
+    return [f"export MASSCANCEL_PASSPHRASE={shlex.quote(account.extra['passphrase'])}"]
 
 
 def _fields(
@@ -186,6 +194,7 @@ def _fields(
                 "label": account.label,
                 "api_key": account.api_key,
                 "api_secret": account.api_secret,
+                "passphrase": account.extra["passphrase"],
                 "settings": settings_for(exchange, account),
             }
             for account in accounts

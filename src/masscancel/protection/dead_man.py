@@ -258,9 +258,14 @@ class DeadMansSwitch:
                 raise result
 
     async def _renew(self, target: Target) -> None:
-        """Have a venue's own switch fire when ours does, in whole seconds, rounded up."""
-        timeout_ms = math.ceil(max(1.0, self._left())) * 1000
-        await self._set(target, timeout_ms, self._timeout)
+        """Have a venue's own switch fire when ours does, in whole seconds, rounded up.
+
+        Later or earlier where the venue's takes no such time: it is renewed long before.
+        """
+        client: Any = target.client  # a Twinned, as was checked
+        least, most = client.venue.abilities[target.account_category].switch_seconds
+        seconds = min(max(math.ceil(self._left()), least), most)
+        await self._set(target, seconds * 1000, self._timeout)
 
     async def _set(self, target: Target, timeout_ms: int, timeout: float) -> None:
         client: Any = target.client  # a Twinned, as was checked

@@ -38,6 +38,7 @@ from masscancel.sim.faults import (
     WithoutId,
 )
 from masscancel.sim.kraken import KrakenDialect
+from masscancel.sim.kucoin import KuCoinDialect
 from masscancel.sim.limits import BinanceLimits, KrakenLimits, Limiter, Refusal
 from masscancel.sim.orders import (
     HELD,
@@ -81,6 +82,7 @@ __all__ = [
     "Ignore",
     "KrakenDialect",
     "KrakenLimits",
+    "KuCoinDialect",
     "LateAck",
     "Limiter",
     "LogRecord",

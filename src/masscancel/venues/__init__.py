@@ -14,6 +14,7 @@ if TYPE_CHECKING:  # for what ``__getattr__`` loads
     from masscancel.venues.binance import Binance as Binance
     from masscancel.venues.bybit import Bybit as Bybit
     from masscancel.venues.kraken import Kraken as Kraken
+    from masscancel.venues.kucoin import KuCoin as KuCoin
 
 #: Name on the command line: module and class.
 VENUES: Final = {
@@ -21,6 +22,7 @@ VENUES: Final = {
     "binance": ("masscancel.venues.binance", "Binance"),
     "bybit": ("masscancel.venues.bybit", "Bybit"),
     "kraken": ("masscancel.venues.kraken", "Kraken"),
+    "kucoin": ("masscancel.venues.kucoin", "KuCoin"),
 }
 
 

@@ -8,6 +8,7 @@ from masscancel.venues.toolkit.parts import (
     act_on_pages,
     every_page,
     join,
+    steady_pages,
 )
 from masscancel.venues.toolkit.refusals import (
     Refusal,
@@ -92,6 +93,7 @@ __all__ = [
     "refusal_error",
     "retry_after",
     "side",
+    "steady_pages",
     "text_of",
     "unsigned",
     "wait_until",

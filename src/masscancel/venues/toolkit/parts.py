@@ -117,6 +117,39 @@ def every_page(list_page: Callable[[str], Call[Page[T]]]) -> Flow[list[T]]:
         page = yield from ask(list_page(page.next))
 
 
+#: So often the pages of a listing are read, for two passes to agree.
+_PASSES: Final = 4
+
+
+def steady_pages(
+    list_page: Callable[[str], Call[Page[T]]], key: Callable[[T], str]
+) -> Flow[list[T]]:
+    """List pages that have numbers, which shift while orders end, until two passes agree.
+
+    Args:
+        list_page: as for :func:`every_page`. A single page can't shift: it is read once.
+        key: the id of a row.
+
+    Raises:
+        MassCancelError: a page could not be had.
+        ProtocolError: the pages do not end, or no two passes show the same rows.
+    """
+    asked: list[str] = []
+
+    def counted(cursor: str) -> Call[Page[T]]:
+        asked.append(cursor)
+        return list_page(cursor)
+
+    before: set[str] | None = None
+    for number in range(1, _PASSES + 1):
+        rows = yield from every_page(counted)
+        keys = set(map(key, rows))
+        if len(asked) == number or keys == before:
+            return rows
+        before = keys
+    raise ProtocolError("the listing has several pages, and changes while they are read")
+
+
 def act_on_pages(
     list_page: Callable[[str], Call[Page[T]]], act: Callable[[Page[T]], Flow[Part]]
 ) -> Flow[list[Part]]:

@@ -1,0 +1,575 @@
+"""KuCoin: spot, cross and isolated margin, and futures of classic accounts.
+
+Sources: the official SDK and its specification (``Kucoin/kucoin-universal-sdk``, ``spec/rest/api``:
+spot order, margin order, futures order) and the older official documents, at
+``Kucoin/kucoin-api-docs`` ("Signing a Message", "Request", "Rate Limit", each endpoint's own page).
+The margin's stop and OCO paths, the account's mode and futures' switch are those of
+``tiagosiebler/kucoin-api`` and ccxt. There is no test network.
+
+Spot and margin have three books: the ordinary orders, the stop orders and the OCO orders; futures
+have two. All of them are cancelled side by side. Parameters of a DELETE stand in the query: one in
+a body is ignored, and the whole account is cancelled. What the documents leave open is read here as
+the worse of two:
+
+* The legs of an OCO order may be among the stop orders as well, and whatever cancels all of those
+  may cancel them. So where ``books`` names the stop orders alone, those are listed, and cancelled
+  by their ids.
+* The margin's stop orders may be behind either of two paths: both are cancelled and listed. Where
+  the venue says that the path which its own specification lacks is not there, nothing is behind it.
+* The list of OCO orders may show those that have ended. One that was triggered counts as open.
+* Page numbers shift while orders end: a listing of several pages is read until two passes agree.
+* An answer to a cancel means "received": "The results of the requests must be obtained by checking
+  the order status". A stop order that is triggered meanwhile becomes an ordinary one, which the Ack
+  does not exclude; two listings of all books do.
+
+Unified accounts have endpoints of their own, which this does not speak: their orders are in none of
+these books. What an account is, is asked on entry; one that is unified is refused by name. Where
+that could not be had, it is taken for a classic one. Orders of trading bots have no API at all.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from itertools import chain
+from operator import attrgetter
+from typing import Any, ClassVar, Final, Self
+from urllib.parse import quote
+
+import msgspec
+
+from masscancel.calls import LISTING, Call, Flow, Limit, Probe, Reply, Scope, Spent, Stamp
+from masscancel.errors import (
+    ConfigurationError,
+    MassCancelError,
+    ProtocolError,
+    RateLimited,
+    VenueError,
+)
+from masscancel.models import Ack, OpenOrder, OrderState, OrderUpdate, Permission
+from masscancel.venues.base import Abilities, Symbols, Venue
+from masscancel.venues.kucoin.books import SIDES, Book, Side
+from masscancel.venues.kucoin.refusals import (
+    NO_SUCH_PATH,
+    POOL_HEADERS,
+    is_gone,
+    is_number,
+)
+from masscancel.venues.kucoin.replies import (
+    Found,
+    OrderKey,
+    check_symbol,
+    decode_clock,
+    read_active,
+    read_keys,
+    read_mode,
+    read_orders,
+    read_page,
+    read_permissions,
+    read_state,
+    read_switch,
+)
+from masscancel.venues.kucoin.wire import decode, sign
+from masscancel.venues.toolkit import (
+    NOTHING_OPEN,
+    Answer,
+    Page,
+    Part,
+    act_on_pages,
+    ask,
+    batches,
+    every,
+    is_whole,
+    join,
+    steady_pages,
+)
+
+__all__ = ["KuCoin"]
+
+#: The time between the two listings of a proof, in seconds: see :class:`KuCoin`.
+SETTLE: Final = 0.5
+#: How many ended orders are asked about together ...
+STATES_TOGETHER: Final = 8
+#: ... and in all, at most.
+STATES_ASKED: Final = 64
+#: So many ids go into one cancel; the documents bound only those of a listing, by 500.
+_IDS: Final = 50
+#: So often pages are read for a cancel, for no further orders to be found.
+_PASSES: Final = 4
+#: For how long it is worth asking what kind an account is, in seconds.
+_PATIENCE: Final = 1.0
+#: A cancel of more weight may find no room where others still do.
+_DEAR: Final = 100
+#: The switch's time that disarms it.
+_OFF: Final = -1
+#: Codes by which a question may be answered that is about an order which is not there.
+_NO_SUCH_ORDER: Final = frozenset({NO_SUCH_PATH, "400100"})
+
+#: The window of all pools, in seconds.
+_WINDOW: Final = 30.0
+#: "Request Rate Limit", VIP 0: what each pool holds.
+_POOLS: Final = {"spot": 4_000, "futures": 2_000}
+#: By the user's id, which the key stands for; public ones by address. Two cancels of all futures
+#: take 1600 of the 2000, so that a part is kept for the listings of a proof.
+_LIMITS: Final = (
+    Limit(name="spot", amount=4_000, seconds=_WINDOW, per="key"),
+    Limit(name="futures", amount=1_800, seconds=_WINDOW, per="key"),
+    Limit(name="futures listings", amount=200, seconds=_WINDOW, per="key", of_cancels=False),
+    Limit(name="management", amount=2_000, seconds=_WINDOW, per="key", of_cancels=False),
+    Limit(name="public", amount=2_000, seconds=_WINDOW, of_cancels=False),
+)
+
+_SPOT_SYMBOLS: Final = Symbols(re.compile(r"[A-Z0-9]{1,20}-[A-Z0-9]{1,20}"), "BTC-USDT")
+#: ``XBTUSDTM``, ``XBTUSDM``, and with a month and a year ``XBTMZ26``.
+_CONTRACTS: Final = Symbols(re.compile(r"[A-Z0-9]{1,30}M([A-Z][0-9]{2})?"), "XBTUSDTM")
+_BOTS: Final = ("orders of trading bots (grid, TWAP)",)
+
+
+def _of_margin() -> Abilities:
+    return Abilities(
+        symbols=_SPOT_SYMBOLS,
+        whole_account="a call per symbol",
+        one_symbol="one call",
+        ack="received",
+        books=("ordinary", "stop", "oco"),
+        separable=True,
+        unreachable=_BOTS,
+        settle=SETTLE,
+    )
+
+
+class Entered(msgspec.Struct, frozen=True, eq=False):
+    """Whether the venue has been entered. Two venues are the same venue whether they have or not.
+
+    Attributes:
+        asked: whether it was asked what kind the account is; what could not be had is not asked
+            for again.
+    """
+
+    asked: bool = False
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Entered)
+
+    def __hash__(self) -> int:
+        return hash(Entered)
+
+
+class KuCoin(Venue, frozen=True, kw_only=True):
+    """KuCoin: where it is, and which version its keys have.
+
+    A proof lists twice, half a second apart, unless the caller asks for more: the documents bound
+    no delay between an order and the listing that shows it. On spot and margin a listing begins
+    with the symbols that have orders; one that gets its first order in between is seen by the next.
+
+    The switch of spot covers all symbols of spot, the one of futures all contracts; margin's would
+    cover cross and isolated margin together, so that it is not offered. A symbol's is not either: a
+    second symbol would take the place of the first. Whether it reaches stop and OCO orders is not
+    documented: rely on it for the ordinary ones. Its orders go up to 10 s after its time, and by
+    one reading of the documents any request of the user puts it off.
+
+    Args:
+        spot_url: the origin of spot and margin.
+        futures_url: the origin of futures.
+        key_version: the version that KuCoin shows beside the key: 2 or 3. Keys of version 1 are no
+            longer made.
+        entered: whether it has been entered; not to be given.
+
+    Raises:
+        ConfigurationError: a URL is not an origin, or would send keys in clear text to another
+            machine; the version is neither.
+    """
+
+    name: ClassVar[str] = "kucoin"
+    title: ClassVar[str] = "KuCoin"
+    passphrase: ClassVar[bool] = True
+    abilities: ClassVar[Mapping[str, Abilities]] = {
+        "spot": Abilities(
+            symbols=_SPOT_SYMBOLS,
+            whole_account="one call",
+            one_symbol="one call",
+            ack="received",
+            books=("ordinary", "stop", "oco"),
+            separable=True,
+            unreachable=_BOTS,
+            switch="account",
+            switch_seconds=(5, 86_400),
+            settle=SETTLE,
+        ),
+        "margin": _of_margin(),
+        "isolated": _of_margin(),
+        "futures": Abilities(
+            symbols=_CONTRACTS,
+            whole_account="one call",
+            one_symbol="one call",
+            ack="orders",
+            books=("ordinary", "stop"),
+            separable=True,
+            unreachable=_BOTS,
+            switch="account",
+            switch_seconds=(5, 86_400),
+            settle=SETTLE,
+        ),
+    }
+
+    spot_url: str = "https://api.kucoin.com"
+    futures_url: str = "https://api-futures.kucoin.com"
+    key_version: int = 3
+    entered: Entered = Entered()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not is_whole(self.key_version, 2, 3):
+            raise ConfigurationError("key_version must be 2 or 3, as KuCoin shows beside the key")
+
+    def __repr__(self) -> str:
+        return f"KuCoin({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        settings = [name for name in self.__struct_fields__ if name != "entered"]
+        return [(name, getattr(self, name)) for name in settings]
+
+    def ready(self) -> bool:
+        """Whether it has been asked what kind the account is."""
+        return self.entered.asked
+
+    def prepare(self, categories: Sequence[str]) -> Flow[Self]:
+        """Ask what kind the account is, by ``GET /api/ua/v1/account/mode``.
+
+        Raises:
+            ConfigurationError: it is a unified one.
+        """
+        del categories
+        call = self._ask("spot", "/api/ua/v1/account/mode", read_mode, time_limit=_PATIENCE)
+        (mode,) = yield [call]
+        if mode == "UNIFIED":
+            raise ConfigurationError(
+                "this key belongs to a unified account of KuCoin, whose orders are in none of the "
+                "books that are cancelled here: only classic accounts are spoken to"
+            )
+        return msgspec.structs.replace(self, entered=Entered(asked=True))
+
+    def origin(self, account_category: str) -> str:
+        """Spot and margin have one host, futures another."""
+        self.ability(account_category)
+        return self._origin(SIDES[account_category])
+
+    def probe(self, origin: str) -> Probe:
+        """``GET /api/v1/timestamp``: each host has a clock of its own."""
+        costs = {"public": 3}
+        return Probe(origin=origin, path="/api/v1/timestamp", decode=decode_clock, costs=costs)
+
+    def limits(self, origin: str) -> Sequence[Limit]:
+        """The pools of a host; where both sides are at one origin, those of both."""
+        pools = {side.pool for side in SIDES.values() if self._origin(side) == origin}
+        if origin == self.spot_url:
+            pools.add("management")
+        wanted = {"public", *pools, *(f"{pool} listings" for pool in pools)}
+        return tuple(limit for limit in _LIMITS if limit.name in wanted)
+
+    def spent(self, origin: str, reply: Reply) -> Mapping[str, Spent]:
+        """What has been spent of a pool, if the reply tells.
+
+        The headers do not name the pool: it is told by its size, and users of a higher rank have
+        larger ones.
+        """
+        told = [reply.headers.get(name, "").strip()[:9] for name in POOL_HEADERS]
+        if not all(map(is_number, told)):
+            return {}
+        size, left, reset_ms = map(float, told)
+        spent = Spent(max(0.0, size - left), reset_ms / 1000)
+        names = {limit.name for limit in self.limits(origin)}
+        return {name: spent for name, all_ in _POOLS.items() if name in names and size == all_}
+
+    def cancel_all(self, scope: Scope, request_id: str | None) -> Flow[Ack]:
+        """One cancel for each book, side by side; of margin's ordinary orders one per symbol.
+
+        What failed is raised when all the rest is done.
+        """
+        del request_id  # the venue takes none
+        books = SIDES[scope.account_category].books_of(scope.books)
+        ends = yield [self._begin(scope, book) for book in books]
+        return join(scope, [_ended(scope, *each) for each in zip(books, ends, strict=True)])
+
+    def open_orders(self, scope: Scope) -> Flow[list[OpenOrder]]:
+        """Every book's listing, side by side, each to its last page."""
+        books = SIDES[scope.account_category].books_of(scope.books)
+        listings: list[list[OpenOrder]] = every((yield [self._list(scope, each) for each in books]))
+        orders = {(order.book, order.order_id): order for order in chain.from_iterable(listings)}
+        wanted = self.ability(scope.account_category).books if scope.books is None else scope.books
+        return [order for order in orders.values() if order.book in wanted]
+
+    def order_states(
+        self, account_category: str, orders: Sequence[OpenOrder | OrderUpdate]
+    ) -> Flow[Mapping[str, OrderState]]:
+        """A question per order, a few together; of the first only, if there are very many."""
+        self.ability(account_category)
+        states: dict[str, OrderState] = {}
+        for some in batches(orders[:STATES_ASKED], STATES_TOGETHER):
+            answers = every((yield [self._state(account_category, order) for order in some]))
+            for order, state in zip(some, answers, strict=True):
+                if state is not None:
+                    states[order.order_id] = state
+        return states
+
+    def permissions(self, account_category: str) -> Flow[Permission]:
+        """``GET /api/v1/user/api-key``: what the key may do.
+
+        Of older keys it says ``Trade``, which leaves open what that covers.
+        """
+        self.ability(account_category)
+        call = self._ask("spot", "/api/v1/user/api-key", read_permissions)
+        words: frozenset[str] = yield from ask(call)
+        if SIDES[account_category].permission in words:
+            return "yes"
+        return "unknown" if not words or "Trade" in words else "no"
+
+    def switch(self, scope: Scope, timeout_ms: int) -> Flow[int | None]:
+        """``dead-cancel-all`` of spot, ``dcp/set`` of futures: ordinary orders of all symbols."""
+        seconds = self.check_switch(scope, timeout_ms)
+        path, fields = SIDES[scope.account_category].switch
+        body = msgspec.json.encode({**fields, "timeout": seconds or _OFF})
+        read = partial(read_switch, seconds=seconds)
+        call = self._call("POST", "spot", path, read, {"spot": 2}, body=body, cancels=seconds > 0)
+        fires_at_ms: int | None = yield from ask(call)
+        return fires_at_ms
+
+    # --- cancels --------------------------------------------------------------------------------
+
+    def _begin(self, scope: Scope, book: Book) -> Call[Answer] | Flow[Part]:
+        """Make the cancel of a book: one call, or what takes a listing first."""
+        if book.name == "stop" and scope.books is not None and "oco" not in scope.books:
+            return self._cancel_listed(scope, book, self._cancel_ids)
+        if scope.symbol is not None:
+            return self._cancel_symbol(scope, book, scope.symbol)
+        if not book.cancel_everything:
+            return self._cancel_by_symbols(scope, book)
+        if book.costs[2] > _DEAR:
+            return self._cancel_everything(scope, book)
+        return self._cancel_whole(scope, book)
+
+    def _cancel_whole(self, scope: Scope, book: Book) -> Call[Answer]:
+        path, cost = _target(book.cancel_everything, book.query), book.costs[2]
+        return self._cancel(scope, book, path, book.read_everything, cost)
+
+    def _cancel_symbol(self, scope: Scope, book: Book, symbol: str) -> Call[Answer]:
+        path = _target(book.cancel, f"symbol={quote(symbol, safe='')}", book.query)
+        return self._cancel(scope, book, path, book.read, book.costs[1])
+
+    def _cancel_by_symbols(self, scope: Scope, book: Book) -> Flow[Part]:
+        """List the symbols that have orders, then cancel each."""
+        found = yield from ask(self._active(scope, book))
+        results: list[Answer | MassCancelError] = [_nothing(found.raw)]
+        left = []
+        if found.symbols:
+            calls = [self._cancel_symbol(scope, book, symbol) for symbol in found.symbols]
+            results = list((yield calls))
+            named = zip(found.symbols, results, strict=True)
+            left = [f"{each} ({book.name})" for each, end in named if not isinstance(end, Answer)]
+        if found.problem:
+            results.append(ProtocolError(f"not all symbols could be listed: {found.problem}"))
+            left.append("symbols that could not be listed")
+        return Part(results, left)
+
+    def _cancel_everything(self, scope: Scope, book: Book) -> Flow[Part]:
+        """Cancel everything; where the limits have no room for that, symbol by symbol."""
+        (end,) = yield [self._cancel_whole(scope, book)]
+        if not isinstance(end, RateLimited):
+            return _ended(scope, book, end)
+        part = yield from self._cancel_listed(scope, book, self._cancel_symbols)
+        return (
+            part
+            if any(isinstance(each, Answer) for each in part.results)
+            else Part([end], part.left)
+        )
+
+    def _cancel_symbols(self, scope: Scope, book: Book, keys: Sequence[OrderKey]) -> Flow[Part]:
+        symbols = list(dict.fromkeys(key.symbol for key in keys))
+        results = yield [self._cancel_symbol(scope, book, symbol) for symbol in symbols]
+        named = zip(symbols, results, strict=True)
+        left = [f"{each} ({book.name})" for each, end in named if not isinstance(end, Answer)]
+        return Part(results, left)
+
+    def _cancel_ids(self, scope: Scope, book: Book, keys: Sequence[OrderKey]) -> Flow[Part]:
+        """Cancel stop orders by their ids, so that no OCO order is touched."""
+        some = batches([key.id for key in keys], _IDS)
+        named = [",".join(quote(each, safe="") for each in batch) for batch in some]
+        paths = [_target(book.cancel, book.query, f"orderIds={each}") for each in named]
+        results = yield [self._cancel(scope, book, p, book.read, book.costs[1]) for p in paths]
+        ends = zip(some, results, strict=True)
+        return Part(
+            results, [each for batch, end in ends if not isinstance(end, Answer) for each in batch]
+        )
+
+    def _cancel_listed(
+        self,
+        scope: Scope,
+        book: Book,
+        cancel: Callable[[Scope, Book, Sequence[OrderKey]], Flow[Part]],
+    ) -> Flow[Part]:
+        """Cancel what the pages of a listing show, page after page.
+
+        Several of them, which shift while orders end, are read until they show no further orders.
+        """
+        trade_type = book.query.partition("=")[2]
+        seen: set[str] = set()
+        asked: list[str] = []
+
+        def list_page(cursor: str) -> Call[Page[OrderKey]]:
+            asked.append(cursor)
+            return self._page(scope, book, cursor, read_keys)
+
+        def act(page: Page[OrderKey]) -> Flow[Part]:
+            new = [key for key in page.rows if key.id and key.id not in seen]
+            seen.update(key.id for key in new)
+            if trade_type:
+                new = [key for key in new if key.is_of(trade_type, scope.symbol)]
+            part = (yield from cancel(scope, book, new)) if new else Part([_nothing(page.raw)])
+            if all(key.id for key in page.rows):
+                return part
+            error = ProtocolError("the listing has orders that can't be read")
+            return Part([*part.results, error], [*part.left, f"{book.name} orders, not readable"])
+
+        parts: list[Part] = []
+        for number in range(1, _PASSES + 1):
+            known = len(seen)
+            parts += yield from act_on_pages(list_page, act)
+            if len(asked) == number or len(seen) == known:
+                break
+        results = list(chain.from_iterable(part.results for part in parts))
+        return Part(results, [name for part in parts for name in part.left])
+
+    def _cancel(
+        self,
+        scope: Scope,
+        book: Book,
+        path: str,
+        read: Callable[[Reply, Stamp, msgspec.Raw], Answer],
+        cost: int,
+    ) -> Call[Answer]:
+        costs = {SIDES[scope.account_category].pool: cost}
+        return self._call(
+            *("DELETE", scope.account_category, path, read, costs),
+            none=lambda error: is_gone(error) or _is_absent(book, error),
+            instead=lambda reply: _nothing(reply.body),
+            cancels=True,
+            max_reply=LISTING,
+        )
+
+    # --- listings -------------------------------------------------------------------------------
+
+    def _list(self, scope: Scope, book: Book) -> Flow[list[OpenOrder]]:
+        """List a book: of every symbol that has orders, or page after page."""
+        if book.symbols:
+            symbols: tuple[str, ...] = (scope.symbol,) if scope.symbol else ()
+            if not symbols:
+                found = yield from ask(self._active(scope, book))
+                if found.problem:
+                    raise ProtocolError(f"not all symbols could be listed: {found.problem}")
+                symbols = found.symbols
+            calls = [self._orders(scope, book, symbol) for symbol in symbols]
+            return list(chain.from_iterable(every((yield calls)))) if calls else []
+        read = partial(read_page, rows=book.rows, legs=book.legs)
+        pages = steady_pages(
+            lambda cursor: self._page(scope, book, cursor, read), attrgetter("order_id")
+        )
+        orders: list[OpenOrder] = yield from pages
+        check_symbol(orders, scope.symbol)
+        return orders
+
+    def _page(self, scope: Scope, book: Book, cursor: str, read: Callable[..., Any]) -> Call[Any]:
+        number = int(cursor or 1)
+        symbol = f"symbol={quote(scope.symbol, safe='')}" if scope.symbol else ""
+        page = f"currentPage={number}&pageSize={book.page_size}"
+        path = _target(book.listing, book.list_query, symbol, book.query, page)
+        return self._ask(
+            *(scope.account_category, path, partial(read, number=number), book.costs[0]),
+            none=partial(_is_absent, book),
+            instead=lambda _: Page([]),
+            max_reply=LISTING,
+        )
+
+    def _orders(self, scope: Scope, book: Book, symbol: str) -> Call[list[OpenOrder]]:
+        path = _target(book.listing, f"symbol={quote(symbol, safe='')}", book.query)
+        read = partial(read_orders, rows=book.rows, symbol=symbol)
+        cost = book.costs[0]
+        return self._ask(scope.account_category, path, read, cost, max_reply=LISTING)
+
+    def _active(self, scope: Scope, book: Book) -> Call[Found]:
+        path, cost = _target(book.symbols, book.query), book.costs[0]
+        return self._ask(scope.account_category, path, read_active, cost, max_reply=LISTING)
+
+    def _state(
+        self, account_category: str, order: OpenOrder | OrderUpdate
+    ) -> Call[OrderState | None]:
+        """Ask what has become of one order."""
+        book = SIDES[account_category].books_of((order.book,))[0]
+        names = {"id": quote(order.order_id, safe=""), "symbol": quote(order.symbol, safe="")}
+        return self._ask(
+            *(account_category, book.state.format(**names), read_state, book.costs[3]),
+            none=lambda error: is_gone(error) or error.code in _NO_SUCH_ORDER,
+        )
+
+    # --- requests -------------------------------------------------------------------------------
+
+    def _ask(
+        self, account_category: str, path: str, read: Callable[..., Any], cost: int = 0, **more: Any
+    ) -> Call[Any]:
+        """A question; without a cost, one of the account's management."""
+        pool = (
+            "futures listings" if SIDES[account_category].futures else SIDES[account_category].pool
+        )
+        costs = {pool: cost} if cost else {"management": 20}
+        return self._call("GET", account_category, path, read, costs, **more)
+
+    def _call(
+        self,
+        method: str,
+        account_category: str,
+        path: str,
+        read: Callable[..., Any],
+        costs: Mapping[str, float],
+        *,
+        none: Callable[[VenueError], bool] = lambda _: False,
+        instead: Callable[[Reply], Any] = lambda _: None,
+        cancels: bool = False,
+        **more: Any,
+    ) -> Call[Any]:
+        side = SIDES[account_category]
+        return Call(
+            method=method,
+            origin=self._origin(side),
+            path=path,
+            sign=partial(sign, key_version=self.key_version),
+            decode=partial(decode, read, side.futures, none, instead),
+            cancels=cancels,
+            costs=costs,
+            **more,
+        )
+
+    def _origin(self, side: Side) -> str:
+        origin: str = getattr(self, side.url)
+        return origin
+
+
+def _is_absent(book: Book, error: VenueError) -> bool:
+    """Whether the venue says that there is no such book."""
+    return error.code in book.absent
+
+
+def _nothing(raw: bytes) -> Answer:
+    """The answer that there is nothing to cancel."""
+    return Answer(raw=raw, status=NOTHING_OPEN, cancelled=())
+
+
+def _ended(scope: Scope, book: Book, end: Part | Answer | MassCancelError) -> Part:
+    """The part that the cancel of a book has come to."""
+    if isinstance(end, Part):
+        return end
+    what = "orders" if scope.symbol is None else f"orders of {scope.symbol}"
+    return Part([end], [f"the {book.name} {what}"] if isinstance(end, MassCancelError) else [])
+
+
+def _target(path: str, *queries: str) -> str:
+    """A path and its query; parts of the query that are empty are left out."""
+    query = "&".join(filter(None, queries))
+    return f"{path}?{query}" if query else path
