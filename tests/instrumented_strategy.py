@@ -81,6 +81,7 @@ async def main(venue_name: str, category: str, url: str, stream_url: str) -> dic
         "ascendex": {"rest_url": url, "stream_url": stream_url, "account_group": 6},
         "binance": {"spot_url": url, "usdm_url": url},
         "bybit": {"rest_url": url, "stream_url": stream_url},
+        "gate": {"rest_url": url},
         "kraken": {"spot_url": url, "futures_url": url},
         "kucoin": {"spot_url": url, "futures_url": url},
     }

@@ -29,6 +29,7 @@ from masscancel.sim import (
     BybitDialect,
     Dialect,
     Engine,
+    GateDialect,
     KrakenDialect,
     KuCoinDialect,
     Order,
@@ -41,7 +42,7 @@ from masscancel.sim import (
 from masscancel.sim import Reply as SimReply
 from masscancel.sim import Request as SimRequest
 from masscancel.sim.dialect import Handler, json_reply
-from masscancel.venues import Binance, Bybit, Kraken, KuCoin
+from masscancel.venues import Binance, Bybit, Gate, Kraken, KuCoin
 from masscancel.venues.base import Abilities, Symbols, Venue
 from masscancel.venues.toolkit import ask
 
@@ -62,9 +63,10 @@ class Market(msgspec.Struct, frozen=True, kw_only=True):
     everything and of one symbol; where one of them lists first, it is in `lists_first`;
     where the cancels of other books go out beside a listing of everything, its operation is in
     `lists_beside`.
-    `stamped` says whether its requests carry a time or a nonce. Orders of the types `apart` are in
-    a book of their own, which the venue's own dead man's switch may not reach; there the client
-    knows orders by ids with the prefix `apart_prefix`.
+    `stamped` says whether its requests carry a time or a nonce, which tells moments apart that are
+    `tick_ms` from each other. Orders of the types `apart` are in
+    a book of their own, which the venue's own dead man's switch may not reach; their ids have a
+    prefix, ``algo:`` where ``prefixes`` has no other.
     """
 
     name: str
@@ -79,8 +81,9 @@ class Market(msgspec.Struct, frozen=True, kw_only=True):
     lists_first: tuple[str, ...] = ()
     lists_beside: tuple[str, ...] = ()
     stamped: bool = True
+    tick_ms: int = 400
     apart: tuple[str, ...] = ()
-    apart_prefix: str = "algo:"
+    prefixes: Mapping[str, str] = {}
 
     def __str__(self) -> str:
         return f"{self.name}-{self.category}"
@@ -95,6 +98,7 @@ KINDS: Final[dict[str, type[Venue]]] = {
     "ascendex": AscendEX,
     "binance": Binance,
     "bybit": Bybit,
+    "gate": Gate,
     "kraken": Kraken,
     "kucoin": KuCoin,
 }
@@ -145,6 +149,25 @@ def _bybit(category: str, *symbols: str, orders: Sequence[str], **more: Any) -> 
     )
 
 
+def _gate(category: str, *symbols: str, apart: Sequence[str]) -> Market:
+    return Market(
+        name="gate",
+        category=category,
+        symbols=(symbols[0], symbols[1]),
+        unknown=symbols[2],
+        dialect=lambda: GateDialect(symbols=[*symbols[:2]]),
+        venue=lambda exchange, _: Gate(
+            rest_url=exchange.rest_url, stream_url=exchange.stream_url, unified=False
+        ),
+        refusal=lambda text: {"label": "FUNNY", "message": text},
+        orders=("limit", *apart),
+        tick_ms=1_000,
+        apart=(*apart,),
+        prefixes={"margin_stop": "stop:"}
+        | {name: f"{name}:" for name in apart if name != "margin_stop"},
+    )
+
+
 def _kraken(category: str, *symbols: str, refusal: Callable[[str], Any], **more: Any) -> Market:
     return Market(
         name="kraken",
@@ -170,7 +193,7 @@ def _kucoin(category: str, *symbols: str) -> Market:
         refusal=lambda text: {"code": "999999", "msg": text},
         lists_beside=("symbols",),
         apart=("stop",),
-        apart_prefix="",
+        prefixes={"stop": ""},
     )
 
 
@@ -196,6 +219,16 @@ MARKETS: Final = (
         "option",
         *("BTC-26DEC25-100000-C", "ETH-26DEC25-3000-P-USDT", "BTC-26DEC25-1-C"),
         orders=("limit", "stop"),
+    ),
+    _gate("spot", "BTC_USDT", "ETH_USDT", "XBT_USD", apart=("stop", "margin_stop", "pov")),
+    _gate("usdt", "BTC_USDT", "ETH_USDT", "XBT_USDT", apart=("stop", "trail", "chase")),
+    _gate("btc", "BTC_USD", "ETH_USD", "XBT_USD", apart=("stop", "trail", "chase")),
+    _gate(
+        "options",
+        "BTC_USDT-20261225-100000-C",
+        "ETH_USDT-20261225-2500.5-P",
+        "XBT_USDT-20261225-100000-C",
+        apart=(),
     ),
     _kraken(
         "spot",
@@ -269,8 +302,9 @@ class Desk(msgspec.Struct, frozen=True, kw_only=True):
 
     def id_of(self, order: Order) -> str:
         """The id by which the client knows an order."""
-        apart = order.order_type in self.market.apart
-        return f"{self.market.apart_prefix}{order.order_id}" if apart else order.order_id
+        if order.order_type not in self.market.apart:
+            return order.order_id
+        return f"{self.market.prefixes.get(order.order_type, 'algo:')}{order.order_id}"
 
 
 class Ledger:

@@ -26,6 +26,12 @@ TYPOS = {
         "inverse": "NOSUCHUSD",
         "option": "NOSUCH-26DEC25-100000-C-USDT",
     },
+    "gate": {
+        "spot": "NOSUCH_USDT",
+        "usdt": "NOSUCH_USDT",
+        "btc": "NOSUCH_USD",
+        "options": "NOSUCH_USDT-20261225-1000-C",
+    },
     "kraken": {"spot": "NOSUCHUSD", "futures": "PF_NOSUCHUSD"},
     "kucoin": {
         **dict.fromkeys(("spot", "margin", "isolated"), "NOSUCH-USDT"),

@@ -52,7 +52,7 @@ async def test_cancel_on_exit(desk: Desk, scope: str, settles_soon: None) -> Non
 
 def has_switch(market: Market, scope: str) -> bool:
     """Whether the venue has a dead man's switch of its own for the scope."""
-    return market.abilities.switch == ("account" if scope == "whole" else "symbol")
+    return market.abilities.switch in ("account" if scope == "whole" else "symbol", "both")
 
 
 @every_market
@@ -147,7 +147,7 @@ async def test_all_venues_in_one_call_with_one_of_them_down(down: str, confirm: 
             if desk.market.name == down:
                 await desk.exchange.close()
         targets = [desk.target(each) for desk in desks for each in (None, desk.market.symbols[0])]
-        report = await cancel_many(targets, timeout=2.0, confirm=confirm, settle=SETTLE)
+        report = await cancel_many(targets, timeout=3.0, confirm=confirm, settle=SETTLE)
         markets = [desk.market.name for desk in desks for _ in range(2)]
         for outcome, market in zip(report.outcomes, markets, strict=True):
             assert outcome.ok is (market != down), outcome

@@ -94,6 +94,12 @@ def words_of(tree: ast.Module) -> Iterator[str]:
         yield from getattr(node, "names", ()) if isinstance(node, ast.Global | ast.Nonlocal) else ()
 
 
+def names_a_venue(word: str) -> bool:
+    """Whether a word names one. ``gate`` is a word of the house: it is one as class or module."""
+    names = [*(name for name in VENUES if name != "gate"), "venues.gate"]
+    return word == "Gate" or any(name in word.lower() for name in names)
+
+
 def test_no_code_names_a_venue() -> None:
     """Elsewhere, but for the list above: nothing branches on a name."""
     root = Path(masscancel.__file__).parent
@@ -103,7 +109,7 @@ def test_no_code_names_a_venue() -> None:
         if parts[0] in ("venues", "sim") or parts == ("cli", "market"):
             continue
         for word in words_of(ast.parse(file.read_text())):
-            if any(name in word.lower() for name in VENUES):
+            if names_a_venue(word):
                 named.add((".".join(parts), word))
     assert named == NAMED
 

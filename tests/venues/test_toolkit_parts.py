@@ -129,6 +129,15 @@ def test_pages_that_shift_are_read_until_two_passes_agree() -> None:
         play(steady_pages(list_page, str), Restless())
 
 
+def test_a_page_that_comes_again_is_no_listing() -> None:
+    """A venue that takes no notice of the page has a first one only; empty pages are no sign."""
+    pages = {"/": Page([1], "p2", b"[1]"), "/p2": Page([1], "p3", b"[1]")}
+    with pytest.raises(ProtocolError, match="same page twice"):
+        play(every_page(lambda cursor: call(f"/{cursor}")), pages)
+    empty = {"/": Page([], "p2"), "/p2": Page([], "p3"), "/p3": Page([1])}
+    assert play(every_page(lambda cursor: call(f"/{cursor}")), empty)[0] == [1]
+
+
 def test_a_page_is_cancelled_while_the_next_is_listed() -> None:
     """And what a later page can't tell holds up nothing of those before it."""
 

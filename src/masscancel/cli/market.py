@@ -16,6 +16,7 @@ from masscancel.sim import (
     BinanceDialect,
     BybitDialect,
     Dialect,
+    GateDialect,
     KrakenDialect,
     KuCoinDialect,
     SimulatedExchange,
@@ -94,6 +95,15 @@ MARKETS: Final = {
             "option": "{}-26DEC25-100000-C-USDT",
         },
         lambda market: BybitDialect(symbols=market.every_symbol()),
+    ),
+    "gate": Market(
+        {
+            "spot": "{}_USDT",
+            "usdt": "{}_USDT",
+            "btc": "{}_USD",
+            "options": "{}_USDT-20261225-1000-C",
+        },
+        lambda market: GateDialect(symbols=market.every_symbol()),
     ),
     "kraken": Market({"spot": "{}USD", "futures": "PF_{}USD"}, _open_kraken, {"BTC": "XBT"}),
     "kucoin": Market(

@@ -37,6 +37,7 @@ from masscancel.sim.faults import (
     Unsolicited,
     WithoutId,
 )
+from masscancel.sim.gate import GateDialect
 from masscancel.sim.kraken import KrakenDialect
 from masscancel.sim.kucoin import KuCoinDialect
 from masscancel.sim.limits import BinanceLimits, KrakenLimits, Limiter, Refusal
@@ -75,6 +76,7 @@ __all__ = [
     "Fault",
     "FaultPlan",
     "ForeignId",
+    "GateDialect",
     "GzipBomb",
     "Hang",
     "Hold",

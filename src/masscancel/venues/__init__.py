@@ -13,6 +13,7 @@ if TYPE_CHECKING:  # for what ``__getattr__`` loads
     from masscancel.venues.base import Venue
     from masscancel.venues.binance import Binance as Binance
     from masscancel.venues.bybit import Bybit as Bybit
+    from masscancel.venues.gate import Gate as Gate
     from masscancel.venues.kraken import Kraken as Kraken
     from masscancel.venues.kucoin import KuCoin as KuCoin
 
@@ -21,6 +22,7 @@ VENUES: Final = {
     "ascendex": ("masscancel.venues.ascendex", "AscendEX"),
     "binance": ("masscancel.venues.binance", "Binance"),
     "bybit": ("masscancel.venues.bybit", "Bybit"),
+    "gate": ("masscancel.venues.gate", "Gate"),
     "kraken": ("masscancel.venues.kraken", "Kraken"),
     "kucoin": ("masscancel.venues.kucoin", "KuCoin"),
 }

@@ -104,7 +104,7 @@ def every_page(list_page: Callable[[str], Call[Page[T]]]) -> Flow[list[T]]:
 
     Raises:
         MassCancelError: a page could not be had.
-        ProtocolError: the pages do not end.
+        ProtocolError: the pages do not end, or the same one comes again.
     """
     rows: list[T] = []
     cursors = {""}
@@ -114,7 +114,9 @@ def every_page(list_page: Callable[[str], Call[Page[T]]]) -> Flow[list[T]]:
         if not page.next:
             return rows
         _check_goes_on(page, cursors)
-        page = yield from ask(list_page(page.next))
+        before, page = page, (yield from ask(list_page(page.next)))
+        if page.rows and page.raw and page.raw == before.raw:
+            raise ProtocolError("the listing has the same page twice")
 
 
 #: So often the pages of a listing are read, for two passes to agree.

@@ -1,0 +1,473 @@
+"""Gate (gate.com, formerly gate.io): spot with both margins, perpetual futures, options; API v4.
+
+Sources: https://www.gate.com/docs/developers/apiv4 of 2026-05 ("Authentication", "Error Handling",
+"Frequency limit rule", "Pagination", "Unified Account", and each endpoint's own section) and, where
+they are silent, the official SDK ``gate-api`` 7.2 of 2026-10. The testnet is
+``https://api-testnet.gateapi.io``, with keys of its own.
+
+Each book is cancelled by one call, all of them in flight together, and nothing is listed first. A
+price-triggered, trailing or chasing order whose moment comes while its cancel is on its way becomes
+an ordinary one, perhaps after the ordinary book was cancelled: the Ack does not exclude that, two
+listings of every book do.
+
+What the documents leave open is taken for the worse:
+
+- What ``account=`` covers where it is not given is said for a few calls, in two ways for the cancel
+  of a unified account: there, the call goes out with and without. Listings are asked for by each
+  account that there may be; a price-triggered order "must be set to ``unified``" there.
+- POV orders of spot are in the SDK alone: a host that answers 404 on entry has none.
+- Whether ``status=open`` lists a take-profit or stop-loss that waits for its order (``inactive``).
+- What a request is told that comes after its ``x-gate-exptime``: any label that says "expired".
+- The unit of ``X-Gate-RateLimit-Reset-Timestamp``: both are understood. ``X-Gate-RateLimit-*`` tell
+  of "the current endpoint" without its name, so that what was spent is only counted here.
+- Whether the venue's own switch reaches more than the ordinary book, and whether a timer of all
+  symbols goes on beside one of a symbol: neither is relied upon.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from hashlib import sha512
+from hmac import digest
+from itertools import chain
+from typing import Any, ClassVar, Final, Self
+from urllib.parse import quote, unquote
+
+import msgspec
+
+from masscancel import errors
+from masscancel.calls import LISTING, Call, Flow, Limit, Probe, Reply, Request, Scope, Slices, Stamp
+from masscancel.credentials import Credentials
+from masscancel.models import Ack, OpenOrder, OrderState, OrderUpdate, Permission
+from masscancel.venues import toolkit
+from masscancel.venues.base import Abilities, Symbols, Venue
+from masscancel.venues.gate import replies
+from masscancel.venues.gate.books import (
+    BOOKS,
+    CLOCK,
+    DETAIL,
+    KEYS,
+    LIMITS,
+    MODE,
+    POV,
+    POV_ORDERS,
+    SWITCHES,
+    Book,
+    Listing,
+)
+
+__all__ = ["Gate"]
+
+_ROOT: Final = "/api/v4"
+#: The longest time that a request may be on its way, in ms ("REQUEST_EXPIRED": 60 s).
+MAX_RECV_WINDOW_MS: Final = 60_000
+#: A request's time has whole seconds, and so may the venue's: it is refused after this, in seconds.
+_STALE: Final = 61
+#: How many orders are asked about together, and in all, at most.
+STATES_TOGETHER: Final = 8
+STATES_ASKED: Final = 64
+#: The time between the two listings of a proof, in seconds: no document bounds the delay.
+SETTLE: Final = 0.5
+#: How long it is worth asking, on entry, what kind the account is, in seconds.
+_PATIENCE: Final = 3.0
+#: What a kind of account may be refused with that there is not; no document says which it is.
+_OF_THE_KIND: Final = (errors.VenueError, errors.InvalidRequest, errors.PermissionDenied)
+
+#: The permission that a category needs ("perms").
+_PERMISSIONS: Final = {"spot": "spot", "usdt": "futures", "btc": "futures", "options": "options"}
+
+_TICKER: Final = r"[A-Z0-9\u0080-\U0010ffff]"
+_FUTURES: Final = ("stop", "trail", "chase", "ordinary")
+
+
+def _abilities(symbols: Symbols, books: tuple[str, ...], *unreachable: str) -> Abilities:
+    return Abilities(
+        symbols=symbols,
+        whole_account="one call",  # to each of its books
+        one_symbol="one call",
+        ack="orders",
+        books=books,
+        separable=len(books) > 1,
+        stop_orders=len(books) > 1,
+        unreachable=unreachable,
+        switch="both",
+        switch_seconds=(5, 86_400),
+        settle=SETTLE,
+    )
+
+
+class Found(msgspec.Struct, frozen=True, eq=False):
+    """What entry found out. Two venues are the same venue whatever they have found.
+
+    Attributes:
+        asked: whether it was asked for; what could not be had then is not asked for again.
+        unified: whether the account is unified; ``None`` if that is not known.
+        pov: whether there are POV orders here; false only where the venue says so.
+    """
+
+    asked: bool = False
+    unified: bool | None = None
+    pov: bool = True
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Found)
+
+    def __hash__(self) -> int:
+        return hash(Found)
+
+
+class Gate(Venue, frozen=True, kw_only=True):
+    """Gate: where it is, and how old a request may be when it is carried out.
+
+    A category of futures is a settle coin; all categories are at one host. Whether the account is
+    unified is asked for on entry (``GET /unified/unified_mode``, for which a key may lack the
+    permission). Where that is not known, orders are cancelled and listed in both kinds of account,
+    and a refusal of either is told: say ``unified=`` then.
+
+    The venue's own switch covers the ordinary book of a category or of a symbol; no document says
+    that it reaches the others. Nor is a longest time documented: a day is taken here.
+
+    Args:
+        rest_url: the origin, or that of the testnet.
+        stream_url: the origin of the websocket; order updates are not followed yet.
+        unified: whether the account is a unified one; ``None`` to find out on entry.
+        recv_window_ms: for how long the venue may take a cancel of ordinary orders, 1 to 60000 ms:
+            ``x-gate-exptime``, in which the clock's own uncertainty is allowed for. Everything else
+            is good for a minute.
+
+    Raises:
+        ConfigurationError: a URL is not an origin, or would send keys in clear text to another
+            machine; the window is out of range; ``unified`` is no bool.
+    """
+
+    name: ClassVar[str] = "gate"
+    title: ClassVar[str] = "Gate"
+    abilities: ClassVar[Mapping[str, Abilities]] = {
+        "spot": _abilities(
+            Symbols(re.compile(rf"{_TICKER}{{1,40}}_{_TICKER}{{1,20}}"), "BTC_USDT"),
+            ("stop", POV, "ordinary"),
+            "bots",
+        ),
+        "usdt": _abilities(
+            Symbols(re.compile(rf"{_TICKER}{{1,40}}_USDT"), "BTC_USDT"),
+            _FUTURES,
+            "delivery contracts",
+            "bots",
+        ),
+        "btc": _abilities(
+            Symbols(re.compile(rf"{_TICKER}{{1,40}}_USD"), "BTC_USD"), _FUTURES, "bots"
+        ),
+        "options": _abilities(
+            Symbols(
+                re.compile(
+                    r"[A-Z0-9]{1,20}_[A-Z0-9]{1,10}-[0-9]{8}-[0-9]{1,12}(\.[0-9]{1,8})?-[CP]"
+                ),
+                "BTC_USDT-20261225-100000-C",
+            ),
+            ("ordinary",),
+        ),
+    }
+
+    rest_url: str = "https://api.gateio.ws"
+    stream_url: str = "wss://api.gateio.ws"
+    unified: bool | None = None
+    recv_window_ms: int = 5_000
+    found: Found = Found()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not toolkit.is_whole(self.recv_window_ms, 1, MAX_RECV_WINDOW_MS):
+            raise errors.ConfigurationError(
+                f"recv_window_ms must be an integer from 1 to {MAX_RECV_WINDOW_MS}"
+            )
+        if self.unified is not None and not isinstance(self.unified, bool):
+            raise errors.ConfigurationError("unified must be True, False or None")
+
+    def ready(self) -> bool:
+        """Whether the kind of account was given, or asked for."""
+        return self.unified is not None or self.found.asked
+
+    def prepare(self, categories: Sequence[str]) -> Flow[Self]:
+        """Ask what kind of account it is, and for POV orders, if spot may be cancelled."""
+        if categories and "spot" not in categories:
+            return self
+        mode, pov = yield [
+            self._call(*MODE, decode=replies.decode_mode, time_limit=_PATIENCE),
+            self._call(
+                "GET",
+                POV_ORDERS,
+                "status=open&page=1&limit=1",
+                decode=replies.decode_offered,
+                time_limit=_PATIENCE,
+            ),
+        ]
+        unified = mode if isinstance(mode, bool) else None
+        found = Found(asked=True, unified=unified, pov=pov is not False)
+        return msgspec.structs.replace(self, found=found)
+
+    def check_scope(self, scope: Scope) -> None:
+        """Refuse, besides, the book of POV orders alone where there are none."""
+        super().check_scope(scope)
+        if scope.books == (POV,) and not self.found.pov:
+            raise errors.ScopeError(f"Gate has no POV orders at {self.rest_url}")
+
+    def origin(self, account_category: str) -> str:
+        """One origin serves all."""
+        self.ability(account_category)
+        return self.rest_url
+
+    def probe(self, origin: str) -> Probe:
+        """``GET /spot/time``: futures have none, so that one clock is taken to serve all."""
+        return Probe(
+            origin=origin,
+            path=f"{_ROOT}{CLOCK[1]}",
+            decode=replies.decode_clock,
+            costs={" ".join(CLOCK): 1},
+        )
+
+    def limits(self, origin: str) -> Sequence[Limit]:
+        """Those of "Frequency limit rule": by user and endpoint."""
+        del origin
+        return LIMITS
+
+    def cancel_all(self, scope: Scope, request_id: str | None) -> Flow[Ack]:
+        """A call per book and, on spot, kind of account; all in flight together. No id is echoed.
+
+        The books of orders that may become ordinary ones are written first.
+        """
+        del request_id
+        cancels = [
+            (book, account)
+            for book in self._books(scope)
+            for account in book.accounts.of(self._unified)
+        ]
+        results = yield [self._cancel(scope, *each) for each in cancels]
+        left = []
+        for (book, account), result in zip(cancels, results, strict=True):
+            if isinstance(result, errors.MassCancelError):
+                kind = f", account {account}" if account else ""
+                left.append(f"{scope.symbol or scope.account_category} ({book.name}{kind})")
+                self._advise(result, account)
+        return toolkit.join(scope, [toolkit.Part(results, left)])
+
+    def open_orders(self, scope: Scope) -> Flow[list[OpenOrder]]:
+        """Every page of every listing, one page after the other, the listings side by side.
+
+        Ids of the books but the ordinary one begin with the book, such as ``stop:``. An order that
+        is triggered while they are listed may be in none.
+        """
+        parts = [
+            (book, listing, account)
+            for book in self._books(scope)
+            for listing in [book.all if scope.symbol is None else book.one or book.all]
+            for account in listing.accounts.of(self._unified)
+        ]
+        results = yield [toolkit.every_page(partial(self._page, scope, *part)) for part in parts]
+        for (_, _, account), result in zip(parts, results, strict=True):
+            self._advise(result, account)
+        listed = chain.from_iterable(toolkit.every(results))
+        return list({order.order_id: order for order in listed}.values())
+
+    def order_states(
+        self, account_category: str, orders: Sequence[OpenOrder | OrderUpdate]
+    ) -> Flow[Mapping[str, OrderState]]:
+        """A request per order, a few together; the first of them only, if there are very many.
+
+        An order of futures that was cancelled unfilled may be gone for good ("Zero-fill orders
+        cannot be retrieved 10 minutes after order cancellation").
+        """
+        self.ability(account_category)
+        states: dict[str, OrderState] = {}
+        for some in toolkit.batches(orders[:STATES_ASKED], STATES_TOGETHER):
+            answers = toolkit.every((yield [self._state(account_category, each) for each in some]))
+            found = zip(some, answers, strict=True)
+            states |= {order.order_id: state for order, state in found if state is not None}
+        return states
+
+    def permissions(self, account_category: str) -> Flow[Permission]:
+        """``GET /account/detail`` and ``/account/main_keys``, which lists keys without their names.
+
+        So it is certain only where all keys that can be this one may do the same. A key without the
+        permission ``account`` is not told.
+        """
+        self.ability(account_category)
+        detail, keys = yield [
+            self._call(*DETAIL, decode=replies.decode_detail),
+            self._call(*KEYS, decode=replies.decode_keys),
+        ]
+        for answer in (detail, keys):
+            if isinstance(answer, errors.PermissionDenied):
+                return "unknown"
+            if isinstance(answer, errors.MassCancelError):
+                raise answer
+        return replies.permission(detail, keys, _PERMISSIONS[account_category])
+
+    def switch(self, scope: Scope, timeout_ms: int) -> Flow[int | None]:
+        """``countdown_cancel_all``, of all symbols or of one, in whole seconds."""
+        seconds = self.check_switch(scope, timeout_ms)
+        path, named = SWITCHES[scope.account_category]
+        body: dict[str, Any] = {"timeout": seconds}
+        if scope.symbol is not None:
+            body[named] = scope.symbol
+        call: Call[int | None] = self._call(
+            "POST",
+            f"{path}/countdown_cancel_all",
+            decode=partial(replies.decode_switch, timeout_ms=timeout_ms),
+            body=msgspec.json.encode(body),
+            cancels=seconds > 0,  # one that arrives late can arm it again
+        )
+        return (yield from toolkit.ask(call))
+
+    @property
+    def _unified(self) -> bool | None:
+        return self.found.unified if self.unified is None else self.unified
+
+    def _advise(self, result: object, account: str) -> None:
+        """Say what helps where a kind of account was refused that there may not be.
+
+        It is in the message, which the error of a proof repeats.
+        """
+        unsure = bool(account) and self._unified is None
+        if unsure and isinstance(result, errors.VenueError) and type(result) in _OF_THE_KIND:
+            advice = "set unified: whether the account is a unified one is not known"
+            result.message = f"{result.message or result.code} ({advice})"
+
+    def _books(self, scope: Scope) -> list[Book]:
+        """Choose the books that a scope is about, and that there are."""
+        names = self.ability(scope.account_category).books if scope.books is None else scope.books
+        there = [name for name in names if self.found.pov or name != POV]
+        return [book for book in BOOKS[scope.account_category] if book.name in there]
+
+    def _cancel(self, scope: Scope, book: Book, account: str) -> Call[toolkit.Answer]:
+        symbol, body = scope.symbol, b""
+        fields = {"account": account} if account else {}
+        if book.wrapped:
+            body = msgspec.json.encode({} if symbol is None else {"contract": symbol})
+        elif symbol is not None:
+            fields[(book.one or book.all).symbol] = symbol
+        call: Call[toolkit.Answer] = self._call(
+            *book.call,
+            _query(fields),
+            decode=_sliced(
+                partial(
+                    replies.read_answer,
+                    book=book.name,
+                    symbol=symbol,
+                    wrapped=book.wrapped,
+                    absent=book.absent,
+                )
+            ),
+            body=body,
+            window_ms=self.recv_window_ms if book.expires else None,
+            cancels=True,
+            max_reply=LISTING,
+        )
+        return call
+
+    def _page(
+        self, scope: Scope, book: Book, listing: Listing, account: str, cursor: str
+    ) -> Call[toolkit.Page[OpenOrder]]:
+        before = int(cursor or 0)
+        at = before if listing.page == "offset" else before // replies.PAGE + 1
+        fields = dict(part.split("=") for part in listing.query.split("&") if part)
+        if scope.symbol is not None:
+            fields[listing.symbol] = scope.symbol
+        if account:
+            fields["account"] = account
+        fields |= {listing.page: str(at), listing.size: str(replies.PAGE)}
+        return self._call(
+            "GET",
+            listing.path,
+            _query(fields),
+            decode=_sliced(
+                partial(
+                    replies.read_page,
+                    rows=listing.rows,
+                    before=before,
+                    symbol=scope.symbol,
+                    wrapped=book.wrapped,
+                    absent=book.absent,
+                )
+            ),
+            max_reply=LISTING,
+        )
+
+    def _state(
+        self, account_category: str, order: OpenOrder | OrderUpdate
+    ) -> Call[OrderState | None]:
+        """Ask what has become of an order. On spot, its pair has to be named."""
+        (book,) = [each for each in BOOKS[account_category] if each.name == order.book]
+        order_id = order.order_id.rpartition(":")[2]
+        path, _, query = book.order.format(quote(order_id, safe="")).partition("?")
+        if account_category == "spot" and book.name == "ordinary":
+            query = _query({"currency_pair": order.symbol})
+        return self._call(
+            "GET",
+            path,
+            query,
+            decode=partial(replies.decode_state, order_id=order_id),
+            cost=book.order.partition("?")[0],
+        )
+
+    def _call(
+        self,
+        method: str,
+        path: str,
+        query: str = "",
+        *,
+        decode: Callable[[Reply, Stamp], Any],
+        window_ms: int | None = None,
+        cancels: bool = False,
+        cost: str = "",
+        **more: Any,
+    ) -> Call[Any]:
+        return Call(
+            method=method,
+            origin=self.rest_url,
+            path=f"{_ROOT}{path}{'?' if query else ''}{query}",
+            sign=partial(sign, window_ms=window_ms),
+            decode=decode,
+            cancels=cancels,
+            costs={f"{method} {cost or path}": 1},
+            **more,
+        )
+
+
+def signature(secret: str, method: str, path: str, query: str, body: bytes, timestamp: str) -> str:
+    """``SIGN``: hex of HMAC-SHA512 over five lines; the query is not percent-encoded."""
+    text = "\n".join((method, path, unquote(query), sha512(body).hexdigest(), timestamp))
+    return digest(secret.encode(), text.encode(), "sha512").hex()
+
+
+def sign(
+    call: Call[Any], credentials: Credentials, stamp: Stamp, *, window_ms: int | None
+) -> Request:
+    """Sign a call, with the time in whole seconds; an expiry is in ms, and is not signed.
+
+    Sizes are asked for as text: as numbers, they would be rounded down.
+    """
+    path, _, query = call.path.partition("?")
+    seconds = stamp.time_ms // 1000
+    secret, timestamp = credentials.api_secret, str(seconds)
+    headers = {
+        "KEY": credentials.api_key,
+        "Timestamp": timestamp,
+        "SIGN": signature(secret, call.method, path, query, call.body, timestamp),
+        "Content-Type": "application/json",
+        "X-Gate-Size-Decimal": "1",
+    }
+    expires_at_ms = (seconds + _STALE) * 1000
+    if window_ms is not None:
+        until_ms = stamp.time_ms + stamp.skew_ms + window_ms
+        headers["x-gate-exptime"] = str(until_ms)
+        expires_at_ms = min(expires_at_ms, until_ms)
+    return Request(call.method, call.path, headers, call.body, expires_at_ms)
+
+
+def _sliced(read: Callable[[Reply, Stamp], Slices[Any]]) -> Callable[[Reply, Stamp], Any]:
+    """A call's ``decode`` from a reader in slices."""
+    return lambda reply, stamp: toolkit.finish(read(reply, stamp), reply)
+
+
+def _query(fields: Mapping[str, str]) -> str:
+    return "&".join(f"{name}={quote(value, safe='')}" for name, value in fields.items())
