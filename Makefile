@@ -6,6 +6,9 @@ READY := $(VENV)/.ready
 # Options for the script of a target: make soak ARGS="--seed 3 --seconds 300"
 ARGS ?=
 
+# The tests start many processes, none of which should have to compile what the one before has.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help demo test lint types format adversity sequences soak fuzz mutants bench clean
 
 demo: $(READY)  ## run the main job against the embedded exchange
@@ -15,7 +18,7 @@ help:  ## say what there is
 	@sed -n 's/^\([a-z]*\):.*## /\1: /p' Makefile
 
 test: $(READY) lint types  ## lint, type-check and run every test
-	$(BIN)/python -m pytest -n 2 --cov --cov-report=term
+	$(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-report=term
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -33,7 +36,7 @@ adversity: $(READY)  ## play the fault matrix, and report overruns, sends, false
 	$(BIN)/python tests/adversity/overrun.py $(ARGS)
 	$(BIN)/python tests/adversity/crowds.py
 	$(BIN)/python -m pytest -q -p no:xdist -m "adversity or not adversity" tests/adversity
-	$(BIN)/python -m pytest -q -m adversity tests --ignore=tests/adversity
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m adversity tests --ignore=tests/adversity
 
 sequences: $(READY)  ## look for a false Confirmation in 100,000 random sequences (half an hour)
 	MASSCANCEL_SEQUENCES=100000 $(BIN)/python -m pytest -p no:xdist tests/engine/test_confirm_machine.py

@@ -1,7 +1,10 @@
-"""What the tests share: the settings of hypothesis, a patch for aioresponses, fixtures."""
+"""What the tests share: which are played and measured, a patch for aioresponses, fixtures."""
 
 from __future__ import annotations
 
+import importlib
+import os
+import pkgutil
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -9,8 +12,11 @@ import aiohttp
 import aioresponses.core
 import pytest
 import pytest_asyncio
-from hypothesis import settings
+from coverage import Coverage
+from hypothesis import is_hypothesis_test, settings
 
+import masscancel
+from everyday import leave_to_adversity
 from masscancel.sim import SimulatedExchange
 from masscancel.transport.ledger import LEDGER
 
@@ -21,6 +27,52 @@ if TYPE_CHECKING:
 settings.register_profile("repeatable", deadline=None, derandomize=True)
 settings.register_profile("explore", deadline=None, max_examples=2000)
 settings.load_profile("repeatable")
+
+#: What measures coverage in this process, if it is measured.
+_COVERAGE = pytest.StashKey[Coverage | None]()
+#: In the environment, it has coverage measure the processes that are started.
+_MEASURE_PROCESSES = "COVERAGE_PROCESS_CONFIG"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """End the first of two measurements that pytest-cov begins in a worker; the second counts."""
+    if hasattr(config, "workerinput") and (first := Coverage.current()):
+        first.stop()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes() -> None:
+    """Leave the workers to pytest-cov: coverage would measure them once more."""
+    os.environ.pop(_MEASURE_PROCESSES, None)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection(session: pytest.Session) -> None:
+    """Measure how the package's modules are imported, and stop: tests are only read now."""
+    session.config.stash[_COVERAGE] = coverage = Coverage.current()
+    if coverage:
+        for module in pkgutil.walk_packages(masscancel.__path__, "masscancel."):
+            if not module.name.endswith("__main__"):
+                importlib.import_module(module.name)
+        coverage.stop()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Choose the cases of every day. What plays hundreds of examples is not measured."""
+    leave_to_adversity(items)
+    for item in items:
+        if is_hypothesis_test(getattr(item, "function", None)):
+            item.add_marker(pytest.mark.unmeasured)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Measure coverage, or not, from here on. It doubles the time of all that runs meanwhile."""
+    measured = not item.get_closest_marker("unmeasured")
+    coverage = item.config.stash[_COVERAGE]
+    if coverage and measured != bool(Coverage.current()):
+        (coverage.start if measured else coverage.stop)()
 
 
 class _Written:
@@ -46,6 +98,13 @@ aioresponses.core.ClientResponse = _Response  # type: ignore[attr-defined]  # it
 def _forget_limits() -> None:
     """Forget what the process has learnt of limits: another test's server had the same port."""
     LEDGER.clear()
+
+
+@pytest.fixture(autouse=True)
+def _measure_few_processes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measure what is started by a test only if that shows lines which no other test runs."""
+    if not request.node.get_closest_marker("cover_processes"):
+        monkeypatch.delenv(_MEASURE_PROCESSES, raising=False)
 
 
 @pytest_asyncio.fixture

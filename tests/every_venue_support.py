@@ -1,5 +1,8 @@
 """What the tests of every venue share: a client of a filled account in each market."""
 
+from collections.abc import Callable
+from typing import Any, TypeVar
+
 import pytest
 
 from masscancel import RetryPolicy
@@ -10,7 +13,18 @@ SCOPES = ("whole", "one")
 
 #: Tries again soon, so that a test takes no long time.
 QUICK = RetryPolicy(base=0.01, cap=0.02, rate_limited_base=0.01, early_sends=20)
-every_market = pytest.mark.parametrize("market", MARKETS, ids=str)
+
+
+Test = TypeVar("Test", bound=Callable[..., Any])
+
+
+def every_market(test: Test) -> Test:
+    """Play a test in every market: one of each venue every day, with each scope among them."""
+    pytest.mark.sample("market.name", "scope")(test)
+    pytest.mark.parametrize("market", MARKETS, ids=str)(test)
+    return test
+
+
 every_scope = pytest.mark.parametrize("scope", SCOPES)
 
 

@@ -13,6 +13,8 @@ import pytest
 import masscancel
 from masscancel import errors, events, fanout, models, venues
 
+pytestmark = pytest.mark.unmeasured
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

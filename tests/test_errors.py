@@ -35,6 +35,8 @@ from masscancel import (
 )
 from masscancel.errors import StampRefused
 
+pytestmark = pytest.mark.unmeasured
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

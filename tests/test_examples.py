@@ -48,8 +48,9 @@ async def test_market_maker_by_itself() -> None:
     assert process.returncode == 0
 
 
+@pytest.mark.sample
 @pytest.mark.asyncio
-@pytest.mark.parametrize("number", [None, signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGTERM, None, signal.SIGINT])
 async def test_market_maker_elsewhere(number: signal.Signals | None) -> None:
     """On an exchange whose effects lag behind its acks, whatever ends it: nothing is left."""
     async with SimulatedExchange(effect_delay_ms=50) as exchange:

@@ -126,6 +126,8 @@ def logged(caplog: pytest.LogCaptureFixture) -> Iterator[list[str]]:
     assert not found
 
 
+@pytest.mark.unmeasured
+@pytest.mark.sample("case.row")
 @pytest.mark.parametrize("case", MATRIX, ids=str)
 async def test_no_failure_shows_a_secret(case: Case, logged: list[str]) -> None:
     """Error, chain, notes, attributes, tracebacks with locals, logs: of every row."""

@@ -15,7 +15,7 @@ from peers import Peer, Seen, ack_bytes, http
 from stages import client_at, in_use, ours, serving, trusting
 from support import account_of, client_of
 
-pytestmark = pytest.mark.asyncio
+pytestmark = [pytest.mark.unmeasured, pytest.mark.asyncio]
 
 Call = Callable[[Client[Any]], Awaitable[Any]]
 MANY = 120

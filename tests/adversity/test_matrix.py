@@ -8,6 +8,8 @@ from masscancel import RetryPolicy
 from matrix import MATRIX
 from stages import ONCE, Case, call, judge, ours
 
+pytestmark = pytest.mark.unmeasured
+
 #: The first case of each row.
 GIST = [*{case.row: case for case in reversed(MATRIX)}.values()][::-1]
 

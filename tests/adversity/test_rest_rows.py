@@ -331,6 +331,7 @@ async def test_a_fan_out_that_starts_too_late_says_so(exchange: SimulatedExchang
     assert len(exchange.operations("cancel-all")) == 1
 
 
+@pytest.mark.unmeasured
 async def test_a_venue_that_is_down_gets_no_storm(exchange: SimulatedExchange) -> None:
     """Issue 6, item 3: a thousand calls in trouble share the budget of their retries."""
     account = account_of(exchange)

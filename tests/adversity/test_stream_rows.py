@@ -27,7 +27,7 @@ from masscancel.transport.settings import StreamSettings
 from proxy import Proxy, Treatment, drop, finish_after, forward, reset_after
 from support import QUICK_STREAMS, account_of
 
-pytestmark = pytest.mark.asyncio
+pytestmark = [pytest.mark.unmeasured, pytest.mark.asyncio]
 
 BTC = "BTC/USDT"
 PING = b'{"m":"ping","hp":3}'

@@ -6,33 +6,33 @@ from pathlib import Path
 
 import pytest
 
-from cli_support import finish, spawn
+from cli_support import finish
 from masscancel.cli.app import run
 from masscancel.cli.status import Status
 
 
-async def completed(words: str) -> list[str]:
-    """What bash is offered behind the last of these words."""
-    process = await spawn(
-        env={
-            "_MASSCANCEL_COMPLETE": "complete_bash",
-            "COMP_WORDS": words,
-            "COMP_CWORD": str(len(words.split(" ")) - 1),
-        }
-    )
-    return (await finish(process)).out.split()
-
-
-@pytest.mark.asyncio
-async def test_commands_venues_and_categories() -> None:
+def test_commands_venues_and_categories(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Commands, options, venues, and the categories of the venue that was named before."""
-    assert "cancel" in await completed("masscancel ca")
-    assert "--category" in await completed("masscancel cancel --cat")
-    assert await completed("masscancel cancel --venue kr") == ["kraken"]
-    assert await completed("masscancel cancel --venue ascendex --category f") == ["futures"]
-    assert await completed("masscancel cancel --category f") == []
+    monkeypatch.setenv("_MASSCANCEL_COMPLETE", "complete_bash")
+
+    def completed(words: str) -> list[str]:
+        """What bash is offered behind the last of these words."""
+        monkeypatch.setenv("COMP_WORDS", words)
+        monkeypatch.setenv("COMP_CWORD", str(len(words.split(" ")) - 1))
+        with pytest.raises(SystemExit, match="0"):
+            run(())
+        return capsys.readouterr().out.split()
+
+    assert "cancel" in completed("masscancel ca")
+    assert "--category" in completed("masscancel cancel --cat")
+    assert completed("masscancel cancel --venue kr") == ["kraken"]
+    assert completed("masscancel cancel --venue ascendex --category f") == ["futures"]
+    assert completed("masscancel cancel --category f") == []
 
 
+@pytest.mark.sample
 @pytest.mark.asyncio
 @pytest.mark.parametrize(("option", "where"), [("--install", ".bashrc"), ("--show", "")])
 async def test_the_script(tmp_path: Path, option: str, where: str) -> None:
@@ -53,6 +53,7 @@ async def test_the_script(tmp_path: Path, option: str, where: str) -> None:
     assert "_MASSCANCEL_COMPLETE=complete_bash" in script
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("command", ["demo", "cancel", "orders", "watch", "sim", "venues"])
 def test_the_statuses_stand_once(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     """The help of the whole has the table; that of a command says where it is."""

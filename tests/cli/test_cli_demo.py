@@ -1,7 +1,9 @@
 """``demo`` and ``sim``: the simulated exchange, played to an audience and run alone."""
 
+import asyncio
 import re
 import signal
+import socket
 from pathlib import Path
 
 import msgspec
@@ -177,8 +179,11 @@ async def test_the_demo_at_a_terminal_of_80_columns() -> None:
     assert max(len(line.rpartition("\r")[2]) for line in text.split("\r\n")) <= 80
 
 
+@pytest.mark.cover_processes
 @pytest.mark.asyncio
-async def test_sim_can_be_pasted_into_a_shell() -> None:
+async def test_sim_can_be_pasted_into_a_shell(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """What it prints are shell lines: keys, and commands that list and cancel; SIGINT ends it."""
     process = await spawn("sim", "--accounts", "2", "--orders", "6")
     assert process.stdout is not None
@@ -188,12 +193,14 @@ async def test_sim_can_be_pasted_into_a_shell() -> None:
     assert all(re.match(r"#|export |masscancel |$", line) for line in lines)
     assert "# mm-2; open orders: 2 cash, 2 margin, 2 futures" in lines
 
-    env = dict(line.removeprefix("export ").split("=", 1) for line in lines if "export" in line)
+    for line in lines:
+        if "export" in line:
+            monkeypatch.setenv(*line.removeprefix("export ").split("=", 1))
     cancel = [line for line in lines if line.startswith("masscancel cancel")][-1]
     listing = [line for line in lines if line.startswith("masscancel orders")][-1]
     for command, printed in ((listing, 7), (cancel, 5)):
-        other = await spawn(*command.split()[1:], env=env)
-        ended = await finish(other)
+        status = await asyncio.to_thread(run, command.split()[1:])
+        ended = Ended(status, *capsys.readouterr())
         assert (ended.status, ended.err) == (Status.DONE, "")
         assert ended.out.count("\n") == printed
 
@@ -215,9 +222,10 @@ async def test_sim_as_json_until_sigterm() -> None:
     assert (ended.status, ended.err) == (Status.DONE, "")
 
 
-@pytest.mark.asyncio
-async def test_sim_on_a_port_that_is_taken(exchange: SimulatedExchange) -> None:
+def test_sim_on_a_port_that_is_taken(capsys: pytest.CaptureFixture[str]) -> None:
     """That is one line."""
-    ended = await finish(await spawn("sim", "--port", str(exchange.port)))
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        status = run(["sim", "--port", str(taken.getsockname()[1])])
+    ended = Ended(status, *capsys.readouterr())
     assert ended.status == Status.FAILED
     assert "in use" in ended.err

@@ -261,6 +261,7 @@ def test_inf_is_for_commands_that_can_not_beat(here: Here) -> None:
     assert here.guard("--timeout", "inf", "--", "true").status == 0
 
 
+@pytest.mark.sample("words")
 @pytest.mark.parametrize(
     ("script", "words"),
     [
@@ -312,8 +313,10 @@ def test_nohup(here: Here) -> None:
     assert here.guard("--", sys.executable, "-I", "-S", "-c", script).status == 9
 
 
+@pytest.mark.cover_processes
 @pytest.mark.asyncio
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.sample
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 async def test_one_signal(shell: Shell, number: signal.Signals) -> None:
     """It reaches the command, which dies of it; then everything is cancelled."""
     process = await spawn("guard", *shell.way(), *QUICK, "--", "sh", "-c", "echo up; exec sleep 60")
@@ -340,6 +343,7 @@ COUNTING = (
 )
 
 
+@pytest.mark.sample
 @pytest.mark.asyncio
 @pytest.mark.parametrize(
     "numbers", [(signal.SIGINT, signal.SIGINT), (signal.SIGTERM, signal.SIGINT)]
@@ -378,6 +382,7 @@ async def test_signals_while_it_cancels(shell: Shell, tmp_path: Path) -> None:
     assert is_cancelled(shell)
 
 
+@pytest.mark.adversity
 @pytest.mark.asyncio
 async def test_nobody_takes_what_it_says(shell: Shell) -> None:
     """Its standard error has gone, as with a ``tee`` that Ctrl-C has ended: no cancel is lost."""
@@ -405,8 +410,9 @@ async def test_ctrl_c_before_it_has_started(shell: Shell) -> None:
 # At a terminal.
 
 
+@pytest.mark.sample
 @pytest.mark.asyncio
-@pytest.mark.parametrize("in_shell", ["", "-m", "+m"])
+@pytest.mark.parametrize("in_shell", ["-m", "", "+m"])
 async def test_ctrl_c_at_a_terminal(shell: Shell, in_shell: str) -> None:
     """The command reads what is typed, and Ctrl-C is its own; then everything is cancelled.
 

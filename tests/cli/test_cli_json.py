@@ -6,7 +6,7 @@ import socket
 import msgspec
 import pytest
 
-from cli_support import PATIENCE, finish, spawn
+from cli_support import PATIENCE, Ended, finish, spawn
 from masscancel import Client
 from masscancel.cli.app import run
 from masscancel.cli.render import Column, Sheet, clean
@@ -129,12 +129,11 @@ async def test_what_the_venue_answers(
     assert ran.json["error"]["attempts"]
 
 
-@pytest.mark.asyncio
-async def test_a_port_that_is_taken(operator: Operator) -> None:
+def test_a_port_that_is_taken(capsys: pytest.CaptureFixture[str]) -> None:
     """What the system refuses is told in JSON, too."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        ended = await finish(await spawn("sim", "--port", str(port), "--json"))
+        status = run(["sim", "--port", str(taken.getsockname()[1]), "--json"])
+    ended = Ended(status, *capsys.readouterr())
     assert ended.status == Status.FAILED
     assert_failure(ended.json, Status.FAILED)
 
@@ -153,6 +152,7 @@ async def test_a_bug(operator: Operator, monkeypatch: pytest.MonkeyPatch) -> Non
     assert ran.json["error"]["type"] == "KeyError"
 
 
+@pytest.mark.adversity
 @pytest.mark.asyncio
 async def test_ctrl_c(operator: Operator) -> None:
     """The outcome says what is known of the scope."""

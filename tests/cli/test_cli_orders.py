@@ -92,25 +92,40 @@ async def test_without_a_terminal_it_does_not_ask(shell: Shell) -> None:
     assert shell.exchange.requests == []
 
 
-async def test_at_a_terminal_it_asks(shell: Shell) -> None:
-    """It names the scope and the host. Anything but yes, and Ctrl-C, send nothing."""
-    command = ["cancel", *CASH, *shell.way()]
-    for answer, status, words in (
-        (b"\n", Status.DECLINED, "not confirmed; nothing was sent"),
+@pytest.mark.cover_processes
+@pytest.mark.sample
+@pytest.mark.parametrize(
+    ("answer", "status", "words"),
+    [
         (signal.SIGINT, Status.INTERRUPTED, "interrupted; nothing was sent"),
-    ):
-        ended, seen = await at_a_terminal(*command, answer=answer)
-        assert ended == status
-        assert f"Cancel every open cash order on ascendex ({shell.exchange.rest_url})" in seen
-        assert words in seen
+        (b"\n", Status.DECLINED, "not confirmed; nothing was sent"),
+    ],
+)
+async def test_at_a_terminal_it_asks(
+    shell: Shell, answer: bytes | signal.Signals, status: Status, words: str
+) -> None:
+    """It names the scope and the host. Anything but yes, and Ctrl-C, send nothing."""
+    ended, seen = await at_a_terminal("cancel", *CASH, *shell.way(), answer=answer)
+    assert ended == status
+    assert f"Cancel every open cash order on ascendex ({shell.exchange.rest_url})" in seen
+    assert words in seen
     assert shell.exchange.requests == []
 
-    ended, seen = await at_a_terminal(*command, answer=b"y\n")
+
+@pytest.mark.cover_processes
+async def test_yes_at_a_terminal(shell: Shell) -> None:
+    """It is done, and told in colour."""
+    ended, seen = await at_a_terminal("cancel", *CASH, *shell.way(), answer=b"y\n")
     assert ended == Status.DONE
-    assert "\x1b[" in seen  # in colour
+    assert "\x1b[" in seen
     assert "received" in seen
     assert shell.open_orders("cash") == set()
 
+
+@pytest.mark.cover_processes
+async def test_no_orders_at_a_terminal(shell: Shell) -> None:
+    """There it is a sentence."""
+    await shell.call("cancel", "--yes", *CASH, *shell.way())
     ended, seen = await at_a_terminal("orders", *CASH, *shell.way())
     assert ended == Status.DONE
     assert "\x1b[1mNo open cash orders on ascendex.\x1b[0m" in seen
@@ -180,6 +195,8 @@ async def test_a_venue_that_is_not_there(shell: Shell) -> None:
         assert "could not be reached" in ended.err
 
 
+@pytest.mark.cover_processes
+@pytest.mark.sample
 @pytest.mark.parametrize(
     ("operation", "words"),
     [

@@ -54,6 +54,7 @@ def test_the_line_counts_attempts() -> None:
     assert "0 s left" in str(Progress("listing", time.monotonic() - 9))
 
 
+@pytest.mark.cover_processes
 @pytest.mark.asyncio
 async def test_at_a_terminal(operator: Operator) -> None:
     """It moves while the host is not there, and is gone at the end."""
@@ -117,6 +118,7 @@ async def test_a_failure_is_said_once(operator: Operator) -> None:
     assert ran.err.count("\n") == 1
 
 
+@pytest.mark.adversity
 @pytest.mark.asyncio
 async def test_ctrl_c_while_nothing_was_sent() -> None:
     """Each attempt was refused a connection: that is known, and said."""

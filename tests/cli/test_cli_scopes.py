@@ -266,6 +266,7 @@ async def test_ctrl_c_between_two_outcomes(operator: Operator) -> None:
     assert [cancel._word(each) for each in result.report.outcomes] == ["received", "unknown"]
 
 
+@pytest.mark.cover_processes
 @pytest.mark.asyncio
 async def test_ctrl_c(operator: Operator) -> None:
     """Each scope has a row, and the last line says what is known."""

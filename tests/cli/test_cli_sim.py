@@ -2,8 +2,8 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
+from random import Random
 from typing import Any
 
 import aiohttp
@@ -11,7 +11,8 @@ import msgspec
 import pytest
 
 from cli_support import finish, spawn
-from masscancel.cli.market import MARKETS, settings_for
+from masscancel.cli.app import run
+from masscancel.cli.market import COINS, MARKETS, open_accounts, place_orders, settings_for
 from masscancel.cli.status import Status
 from masscancel.sim import SimulatedExchange
 from masscancel.venues import VENUES
@@ -40,39 +41,54 @@ TYPOS = {
 }
 
 
-class Running:
-    """A simulated exchange in a process of its own, and commands for its first account."""
+class Commands:
+    """Commands for an account at a simulated exchange, run in this process."""
 
-    def __init__(self, venue: str, fields: dict[str, Any]) -> None:
-        self.fields = fields
-        account = fields["accounts"][0]
-        self._env = {
-            "MASSCANCEL_API_KEY": account["api_key"],
-            "MASSCANCEL_API_SECRET": account["api_secret"],
-            "MASSCANCEL_PASSPHRASE": account["passphrase"],
-        }
+    def __init__(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+        venue: str,
+        keys: tuple[str, str, str],
+        settings: Mapping[str, Any],
+    ) -> None:
+        self._capsys = capsys
+        monkeypatch.setenv("MASSCANCEL_API_KEY", keys[0])
+        monkeypatch.setenv("MASSCANCEL_API_SECRET", keys[1])
+        monkeypatch.setenv("MASSCANCEL_PASSPHRASE", keys[2])
         self._way = ["--venue", venue]
-        for name, value in account["settings"].items():
+        for name, value in settings.items():
             self._way += ["-o", f"{name}={value}"]
 
     async def run(self, *arguments: str) -> tuple[int, Any]:
         """Run a command there; its status, and its object."""
-        process = await spawn(*arguments, *self._way, "--json", env=self._env)
-        async with asyncio.timeout(30):
-            out, _ = await process.communicate()
-        assert process.returncode is not None
-        return process.returncode, msgspec.json.decode(out)
+        status = await asyncio.to_thread(run, [*arguments, *self._way, "--json"])
+        return status, msgspec.json.decode(self._capsys.readouterr().out)
 
 
-@asynccontextmanager
-async def running(venue: str, *options: str) -> AsyncIterator[Running]:
-    """Run one until the block ends; then it ends well."""
-    process = await spawn("sim", "--venue", venue, "--orders", "12", "--json", *options)
+@pytest.mark.asyncio
+@pytest.mark.parametrize("venue", MARKETS)
+async def test_a_market_to_be_cancelled(
+    venue: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What it prints leads there: the orders are listed, cancelled, and gone; SIGINT ends it."""
+    process = await spawn("sim", "--venue", venue, "--orders", "12", "--json")
     assert process.stdout is not None
     try:
         async with asyncio.timeout(30):
             fields = msgspec.json.decode(await process.stdout.readline())
-        yield Running(venue, fields)
+        assert fields["symbols"].keys() == MARKETS[venue].spellings.keys()
+        account = fields["accounts"][0]
+        keys = (account["api_key"], account["api_secret"], account["passphrase"])
+        there = Commands(monkeypatch, capsys, venue, keys, account["settings"])
+        named = [w for category in MARKETS[venue].spellings for w in ("--category", category)]
+        status, listed = await there.run("orders", *named)
+        assert (status, len(listed["orders"])) == (Status.DONE, 12)
+        assert {each["account_category"] for each in listed["orders"]} == {*named[1::2]}
+        command = ("cancel", *named, "--yes", "--confirm", "--settle", "0.05", "--timeout", "10")
+        status, found = await there.run(*command)
+        assert (status, found["ok"]) == (Status.DONE, True)
+        assert (await there.run("orders", *named))[1]["orders"] == []
     finally:
         process.send_signal(signal.SIGINT)
         ended = await finish(process)
@@ -81,42 +97,38 @@ async def running(venue: str, *options: str) -> AsyncIterator[Running]:
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("venue", MARKETS)
-async def test_a_market_to_be_cancelled(venue: str) -> None:
-    """What it prints leads there: the orders are listed, cancelled, and gone."""
-    async with running(venue) as simulated:
-        assert simulated.fields["symbols"].keys() == MARKETS[venue].spellings.keys()
-        named = [w for category in MARKETS[venue].spellings for w in ("--category", category)]
-        status, listed = await simulated.run("orders", *named)
-        assert (status, len(listed["orders"])) == (Status.DONE, 12)
-        assert {each["account_category"] for each in listed["orders"]} == {*named[1::2]}
-        command = ("cancel", *named, "--yes", "--confirm", "--settle", "0.05", "--timeout", "10")
-        status, found = await simulated.run(*command)
-        assert (status, found["ok"]) == (Status.DONE, True)
-        assert (await simulated.run("orders", *named))[1]["orders"] == []
-
-
-@pytest.mark.asyncio
-@pytest.mark.parametrize("venue", MARKETS)
-async def test_a_typo_is_no_success(venue: str) -> None:
+async def test_a_typo_is_no_success(
+    venue: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A symbol that is not traded is refused, as the venue would; its orders stay."""
-    async with running(venue) as simulated:
+    market = MARKETS[venue]
+    async with SimulatedExchange(market.open(market)) as exchange:
+        (account,) = open_accounts(exchange, 1)
+        place_orders(exchange, account, list(COINS), 12, Random(1), market)
+        keys = (account.api_key, account.api_secret, account.extra["passphrase"])
+        there = Commands(monkeypatch, capsys, venue, keys, settings_for(exchange, account))
         for category, symbol in TYPOS[venue].items():
             command = ("cancel", "--category", category, "--symbol", symbol, "--timeout", "3")
-            status, found = await simulated.run(*command)
+            status, found = await there.run(*command)
             assert status != Status.DONE
             assert not found["ok"]
-            _, listed = await simulated.run("orders", "--category", category)
-            assert listed["orders"]
+            assert exchange.open_orders(account, category)
 
 
 @pytest.mark.asyncio
 async def test_limits_as_the_venue_has_them() -> None:
     """With `--limits` it tells what has been spent, as the venue does; otherwise it does not."""
     for options in (("--limits",), ()):
-        async with running("binance", *options) as simulated, aiohttp.ClientSession() as session:
-            url = simulated.fields["rest_url"]
-            async with session.get(f"{url}/api/v3/time") as reply:
-                assert ("X-MBX-USED-WEIGHT-1M" in reply.headers) == bool(options)
+        process = await spawn("sim", "--venue", "binance", "--json", *options)
+        assert process.stdout is not None
+        fields = msgspec.json.decode(await process.stdout.readline())
+        async with (
+            aiohttp.ClientSession() as session,
+            session.get(f"{fields['rest_url']}/api/v3/time") as reply,
+        ):
+            assert ("X-MBX-USED-WEIGHT-1M" in reply.headers) == bool(options)
+        process.send_signal(signal.SIGINT)
+        await finish(process)
 
 
 @pytest.mark.asyncio

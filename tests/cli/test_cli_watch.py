@@ -40,6 +40,7 @@ async def line_of(process: Process) -> str:
         return (await process.stdout.readline()).decode().rstrip("\n")
 
 
+@pytest.mark.cover_processes
 @pytest.mark.asyncio
 async def test_two_categories_as_json(shell: Shell) -> None:
     """An object on a line for each update of either, a gap when the stream drops; Ctrl-C ends."""
@@ -67,6 +68,7 @@ async def test_two_categories_as_json(shell: Shell) -> None:
     assert (ended.status, ended.out, ended.err) == (Status.DONE, "", "")
 
 
+@pytest.mark.cover_processes
 @pytest.mark.asyncio
 async def test_lines_for_people_until_nobody_reads(shell: Shell) -> None:
     """One line each; when the reader has gone, as with ``head``, it ends well."""

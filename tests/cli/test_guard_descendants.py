@@ -98,6 +98,8 @@ def named(said: str) -> tuple[int, str]:
     return int(pid), words
 
 
+@pytest.mark.cover_processes
+@pytest.mark.sample
 @pytest.mark.parametrize("words", ["", "deaf", "stay"])
 async def test_it_is_ended_before_the_cancel(shell: Shell, said: Path, words: str) -> None:
     """By SIGTERM, or else by SIGKILL; also when a stall has ended the strategy itself."""
@@ -139,6 +141,7 @@ async def test_secrets_in_a_command_line_are_not_shown(shell: Shell, said: Path)
     assert "***" in told
 
 
+@pytest.mark.cover_processes
 async def test_an_orphan_that_ends_is_reaped(shell: Shell, said: Path) -> None:
     """While the strategy runs: no process that has ended stays a zombie of the guard's."""
     script = f"import os; guard = os.getppid()\n{ORPHAN.replace('GUARD', 'guard')}"

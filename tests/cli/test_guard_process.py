@@ -89,6 +89,7 @@ async def test_what_the_parent_has_blocked_is_passed_on(shell: Shell) -> None:
     assert is_cancelled(shell)
 
 
+@pytest.mark.sample
 @pytest.mark.parametrize("launcher", [BLOCKING, IGNORING])
 async def test_the_end_of_the_strategy_is_seen(shell: Shell, launcher: Sequence[str]) -> None:
     """With its status, though the parent has blocked SIGCHLD, or ignores it."""
@@ -103,6 +104,8 @@ AS_PROCESS_ONE = pytest.param(
 )
 
 
+@pytest.mark.cover_processes
+@pytest.mark.sample
 @pytest.mark.parametrize("launcher", [BLOCKING, AS_PROCESS_ONE])
 async def test_sigterm_before_all_is_checked(shell: Shell, launcher: Sequence[str]) -> None:
     """Nothing is started, and nothing is cancelled."""
@@ -124,6 +127,7 @@ def child_of(pid: int) -> int:
 # Stopped, and continued.
 
 
+@pytest.mark.sample
 @pytest.mark.parametrize("beats", [True, False])
 async def test_the_guard_is_stopped_for_a_while(shell: Shell, beats: bool) -> None:
     """The strategy has beaten meanwhile, or stood still, too, as a whole container may."""
@@ -190,6 +194,8 @@ async def service_manager(address: str) -> AsyncIterator["asyncio.Queue[str]"]:
         loop.remove_reader(ours)
 
 
+@pytest.mark.cover_processes
+@pytest.mark.sample
 @pytest.mark.parametrize("kind", ["path", "abstract"])
 async def test_a_service_manager_is_told(shell: Shell, tmp_path: Path, kind: str) -> None:
     """Ready when the strategy runs, well while it has not stalled, stopping before the cancel."""

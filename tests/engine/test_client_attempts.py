@@ -27,7 +27,7 @@ from masscancel import (
 from masscancel.sim import Answer, Delay, Drop, Hang, Hold, Redirect, SimulatedExchange, Skew
 from support import DENIED, account_of, client_of, cold_pool, raw_server
 
-pytestmark = pytest.mark.asyncio
+pytestmark = [pytest.mark.unmeasured, pytest.mark.asyncio]
 
 
 @pytest.mark.parametrize("skew_ms", [95_000, -95_000, 31_000, -31_000])

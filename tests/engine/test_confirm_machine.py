@@ -39,6 +39,8 @@ from masscancel.sim import HELD, Engine, Moment, OnCancel, Order, Script, Status
 from masscancel.sim.ascendex_stream import AscendEXSession, StreamRules
 from masscancel.venues.ascendex.stream import AscendEXStream
 
+pytestmark = pytest.mark.unmeasured
+
 SEQUENCES: Final = int(os.environ.get("MASSCANCEL_SEQUENCES", "150"))
 TICKS: Final = 1024
 BTC, ETH = "BTC/USDT", "ETH/USDT"

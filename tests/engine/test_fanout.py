@@ -255,6 +255,7 @@ async def test_no_targets_is_no_failure() -> None:
     assert report.all_ok
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("count", [1_000, pytest.param(10_000, marks=pytest.mark.adversity)])
 async def test_very_many_targets(exchange: SimulatedExchange, count: int) -> None:
     """Size alone breaks nothing: each has its outcome, in order."""

@@ -14,6 +14,8 @@ from masscancel import Client, FanOutReport, Target, cancel_many, cancel_on_exit
 from masscancel.sim import Account, Hang, Script, SimulatedExchange
 from support import client_of, cold_pool
 
+pytestmark = pytest.mark.unmeasured
+
 
 async def step_through(
     exchange: SimulatedExchange,

@@ -18,15 +18,8 @@ from support import SECRETS, account_of
 
 CHILD = Path(__file__).parent.parent / "guard_child.py"
 RUNNERS = ("asyncio", "uvloop")
-#: The first is tried every day; each is many processes.
-SOME_RUNNERS = [
-    RUNNERS[0],
-    *(pytest.param(each, marks=pytest.mark.adversity) for each in RUNNERS[1:]),
-]
 
 INT, TERM = signal.SIGINT, signal.SIGTERM
-
-Case = tuple[str, str, tuple[signal.Signals, ...]]
 
 
 class Ended(Struct):
@@ -90,60 +83,65 @@ async def run(
         )
 
 
-async def run_all(*cases: Case, bare: bool) -> list[Ended]:
-    """Run the cases side by side, a few at a time."""
-    places = asyncio.Semaphore(4)
+#: How a strategy may end, with the signals that it gets; once it has a loop that it runs itself.
+ENDS: list[tuple[str, str, tuple[signal.Signals, ...]]] = [
+    *(
+        (runner, mode, (each,))
+        for runner in RUNNERS
+        for mode in ("wait", "task")
+        for each in (INT, TERM)
+    ),
+    *((runner, mode, ()) for runner in RUNNERS for mode in ("return", "raise", "exit", "timeout")),
+    ("loop", "wait", (INT,)),
+]
 
-    async def one(runner: str, mode: str, signals: tuple[signal.Signals, ...]) -> Ended:
-        async with places:
-            return await run(runner, mode, *signals, bare=bare)
 
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(one(*case)) for case in cases]
-    return [task.result() for task in tasks]
-
-
+@pytest.mark.sample("signals")
 @pytest.mark.asyncio
-@pytest.mark.parametrize("runner", SOME_RUNNERS)
-async def test_the_status_is_what_it_would_have_been(runner: str) -> None:
+@pytest.mark.parametrize(("runner", "mode", "signals"), ENDS)
+async def test_the_status_is_what_it_would_have_been(
+    runner: str, mode: str, signals: tuple[signal.Signals, ...]
+) -> None:
     """Return, raise, exit, timeout, one Ctrl-C, one SIGTERM: flat, and nothing else changes."""
-    ends: list[tuple[str, tuple[signal.Signals, ...]]] = [
-        *((mode, ()) for mode in ("return", "raise", "exit", "timeout")),
-        *((mode, (each,)) for mode in ("wait", "task") for each in (INT, TERM)),
-    ]
-    without = dict(
-        zip(ends, await run_all(*[("asyncio", *end) for end in ends], bare=True), strict=True)
+    would_be, ended = await asyncio.gather(
+        run("asyncio", mode, *signals, bare=True), run(runner, mode, *signals)
     )
-    cases = [(runner, *end) for end in ends]
-    cases.append(("loop", "wait", (INT,)))
-    for case, ended in zip(cases, await run_all(*cases, bare=False), strict=True):
-        would_be = without[case[1:]]
-        assert (ended.status, ended.out) == (would_be.status, would_be.out), case
-        assert ended.err.splitlines()[-1:] == would_be.err.splitlines()[-1:], case
-        assert (ended.left, ended.cancelled) == (0, 2), case
-        assert (would_be.left, would_be.cancelled) == (2, 0), case
-    assert without["return", ()].out == ["in", "restored", "out"]
+    assert (ended.status, ended.out) == (would_be.status, would_be.out)
+    assert ended.err.splitlines()[-1:] == would_be.err.splitlines()[-1:]
+    assert (ended.left, ended.cancelled) == (0, 2)
+    assert (would_be.left, would_be.cancelled) == (2, 0)
+    if mode == "return":
+        assert would_be.out == ["in", "restored", "out"]
 
 
+@pytest.mark.cover_processes
+@pytest.mark.sample("deadliest")
 @pytest.mark.asyncio
-@pytest.mark.parametrize("runner", SOME_RUNNERS)
-async def test_signals_in_a_row(runner: str) -> None:
+@pytest.mark.parametrize(
+    ("mode", "row", "deadliest"),
+    [
+        ("wait", (INT, INT), INT),
+        ("wait", (TERM, INT), TERM),
+        ("wait", (TERM, TERM, TERM), TERM),
+        ("wait", (INT, TERM), TERM),
+        ("wait", (INT, INT, TERM), TERM),
+        ("task", (INT, INT), INT),
+        ("nested", (TERM, INT), TERM),
+    ],
+)
+@pytest.mark.parametrize("runner", RUNNERS)
+async def test_signals_in_a_row(
+    runner: str, mode: str, row: tuple[signal.Signals, ...], deadliest: signal.Signals
+) -> None:
     """More of them change nothing: the cancel is proven, then the deadliest has its way."""
-    rows = {
-        (INT, INT): -INT,
-        (TERM, INT): -TERM,
-        (TERM, TERM, TERM): -TERM,
-        (INT, TERM): -TERM,
-        (INT, INT, TERM): -TERM,
-    }
-    cases: list[Case] = [(runner, "wait", row) for row in rows]
-    cases += [(runner, "task", (INT, INT)), (runner, "nested", (TERM, INT))]
-    for case, ended in zip(cases, await run_all(*cases, bare=False), strict=True):
-        assert ended.status == rows[case[2]], case
-        assert (ended.left, ended.cancelled) == (0, 4 if case[1] == "nested" else 2), case
-        assert ended.out == ["in"], case
+    ended = await run(runner, mode, *row)
+    assert ended.status == -deadliest
+    assert (ended.left, ended.cancelled) == (0, 4 if mode == "nested" else 2)
+    assert ended.out == ["in"]
 
 
+@pytest.mark.cover_processes
+@pytest.mark.sample
 @pytest.mark.asyncio
 @pytest.mark.parametrize(
     ("mode", "number"),
@@ -157,7 +155,7 @@ async def test_signals_in_a_row(runner: str) -> None:
         ("orphan", TERM),
     ],
 )
-@pytest.mark.parametrize("runner", SOME_RUNNERS)
+@pytest.mark.parametrize("runner", RUNNERS)
 async def test_handlers_of_ones_own(runner: str, mode: str, number: signal.Signals) -> None:
     """A strategy that sees to signals itself does so as before, once, and is flat when it ends."""
     would_be, ended = await asyncio.gather(
@@ -167,20 +165,24 @@ async def test_handlers_of_ones_own(runner: str, mode: str, number: signal.Signa
     assert (ended.status, ended.out) == (would_be.status, would_be.out)
 
 
+@pytest.mark.sample
 @pytest.mark.asyncio
-async def test_a_failed_cancel_is_told_before_the_end() -> None:
+@pytest.mark.parametrize(
+    ("runner", "number"), [("uvloop", TERM), ("asyncio", TERM), ("asyncio", INT), ("loop", INT)]
+)
+async def test_a_failed_cancel_is_told_before_the_end(runner: str, number: signal.Signals) -> None:
     """Whatever ends the process, what could not be cancelled is on stderr."""
-    cases: list[Case] = [(runner, "refused", (TERM,)) for runner in RUNNERS]
-    cases += [("asyncio", "refused", (INT,)), ("loop", "refused", (INT,))]
-    for case, ended in zip(cases, await run_all(*cases, bare=False), strict=True):
-        assert ended.status == -case[2][0].value, case
-        assert ended.left == 2, case
-        assert "the cancel failed" in ended.err, case
+    ended = await run(runner, "refused", number)
+    assert ended.status == -number
+    assert ended.left == 2
+    assert "the cancel failed" in ended.err
 
 
+@pytest.mark.sample
 @pytest.mark.asyncio
-async def test_a_block_that_ignores_its_cancellation() -> None:
+@pytest.mark.parametrize("runner", RUNNERS)
+async def test_a_block_that_ignores_its_cancellation(runner: str) -> None:
     """The cancel leaves all the same, and when the time is up, the signal has its way."""
-    for ended in await asyncio.gather(*(run(each, "deaf", TERM, patience=4.0) for each in RUNNERS)):
-        assert (ended.left, ended.cancelled) == (0, 2)
-        assert ended.status == -TERM
+    ended = await run(runner, "deaf", TERM, patience=4.0)
+    assert (ended.left, ended.cancelled) == (0, 2)
+    assert ended.status == -TERM

@@ -29,6 +29,7 @@ def messages(wire: bytes, *, step: int = 0, max_message: int = 100_000) -> list[
     return [message for message in found if message[0] != PARTIAL]
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("step", [0, 1, 3])
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 127, 1_000, 65_535, 65_536])
 def test_messages_of_any_size_in_segments_of_any_size(size: int, step: int) -> None:

@@ -180,6 +180,7 @@ def test_a_cancel_looks_at_no_row() -> None:
         assert (call.method, call.cancels) == ("DELETE", True)
 
 
+@pytest.mark.unmeasured
 def test_20_000_orders_are_read_in_slices() -> None:
     """Each of them a small part of the work, and together the same as at once."""
     row = sample("open_orders_cash")["data"][0]

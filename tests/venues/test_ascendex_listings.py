@@ -39,6 +39,8 @@ from ascendex_support import (
     sample,
 )
 
+pytestmark = pytest.mark.unmeasured
+
 
 def listing(*rows: dict[str, Any], **more: Any) -> dict[str, Any]:
     """A listing of these rows, each the documents' own with changes."""

@@ -34,6 +34,8 @@ from masscancel import (
 )
 from masscancel.errors import StampRefused
 
+pytestmark = pytest.mark.unmeasured
+
 #: The reference page's table of codes, with what it says that a client should do.
 ACCOUNT = (AuthenticationError, PermissionDenied)
 

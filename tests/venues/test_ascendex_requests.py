@@ -39,6 +39,8 @@ from ascendex_support import (
     sample,
 )
 
+pytestmark = pytest.mark.unmeasured
+
 VECTORS: list[dict[str, Any]] = json.loads((DATA / "vectors.json").read_bytes())
 
 

@@ -34,6 +34,8 @@ from masscancel.models import Ack, OrderUpdate
 from masscancel.venues.ascendex.stream import AscendEXStream, encode_cancel_all
 from stream_support import ACK, BTC, LOGIN, ROW, UPDATE
 
+pytestmark = pytest.mark.unmeasured
+
 V1 = AscendEXStream(url="ws://x/0/api/pro/v1/stream", api_path="stream", clock_origin="http://x")
 V2 = AscendEXStream(url="ws://x/0/api/pro/v2/stream", api_path="v2/stream", clock_origin="http://x")
 

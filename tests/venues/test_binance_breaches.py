@@ -126,6 +126,7 @@ def test_what_failed_is_named_by_symbol_and_book() -> None:
     ]
 
 
+@pytest.mark.unmeasured
 def test_very_many_names_are_cut() -> None:
     """A note stays readable."""
     drive = Drive(VENUE.cancel_all(SPOT, None))
@@ -237,6 +238,7 @@ def bytes_of(rows: list[dict[str, Any]]) -> bytes:
     return json.dumps([row | {"clientOrderId": "x" * 300} for row in rows]).encode()
 
 
+@pytest.mark.unmeasured
 def test_a_large_listing_is_decoded_in_slices() -> None:
     """20,000 orders, 10 MB: both for a cancel and for a caller, one of them odd."""
     rows = [ROW | {"orderId": n, "symbol": f"S{n % 500}USDT"} for n in range(20_000)]

@@ -49,6 +49,8 @@ from venues_support import (
     signatures,
 )
 
+pytestmark = pytest.mark.unmeasured
+
 #: Nothing that any venue takes for a symbol.
 BAD_SYMBOLS = ("", " ", "BTC USD", "../..", "BTC\r\nX: y", "BTC\n", "X" * 100, "?", "BTC&USD", 7)
 
@@ -437,7 +439,8 @@ def shown(problem: BaseException) -> Iterator[str]:
     yield from frames.format()
 
 
-@every_market
+@pytest.mark.sample("market.name", "scope", "trouble")
+@pytest.mark.parametrize("market", MARKETS, ids=str)
 @every_scope
 @pytest.mark.parametrize("trouble", ["refused", *ECHOES, "lost", "nonsense"])
 @pytest.mark.asyncio

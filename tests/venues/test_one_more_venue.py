@@ -16,6 +16,8 @@ from masscancel.venues import VENUES, load
 from masscancel.venues.base import Venue
 from venues_support import KEY, SECRET, SETTLE, Trial, TrialDialect
 
+pytestmark = pytest.mark.unmeasured
+
 
 @pytest.fixture
 def registered(monkeypatch: pytest.MonkeyPatch) -> None:

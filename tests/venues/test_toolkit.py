@@ -49,6 +49,8 @@ from masscancel.venues.toolkit import (
     unsigned,
 )
 
+pytestmark = pytest.mark.unmeasured
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 

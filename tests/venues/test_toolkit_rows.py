@@ -25,6 +25,8 @@ from masscancel.venues.toolkit import (
     whole,
 )
 
+pytestmark = pytest.mark.unmeasured
+
 if TYPE_CHECKING:
     from collections.abc import Generator
 
