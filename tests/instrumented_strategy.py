@@ -84,6 +84,7 @@ async def main(venue_name: str, category: str, url: str, stream_url: str) -> dic
         "gate": {"rest_url": url},
         "kraken": {"spot_url": url, "futures_url": url},
         "kucoin": {"spot_url": url, "futures_url": url},
+        "okx": {"rest_url": url, "stream_url": stream_url},
     }
     venue = load(venue_name)(**settings[venue_name])
     async with Client(Credentials.from_env(), venue=venue, categories=[category]) as client:

@@ -32,6 +32,7 @@ from masscancel.sim import (
     GateDialect,
     KrakenDialect,
     KuCoinDialect,
+    OKXDialect,
     Order,
     Received,
     Route,
@@ -42,7 +43,7 @@ from masscancel.sim import (
 from masscancel.sim import Reply as SimReply
 from masscancel.sim import Request as SimRequest
 from masscancel.sim.dialect import Handler, json_reply
-from masscancel.venues import Binance, Bybit, Gate, Kraken, KuCoin
+from masscancel.venues import OKX, Binance, Bybit, Gate, Kraken, KuCoin
 from masscancel.venues.base import Abilities, Symbols, Venue
 from masscancel.venues.toolkit import ask
 
@@ -51,8 +52,9 @@ T = TypeVar("T")
 KEY: Final = "a-key-of-the-tests"
 #: Of Base64, since one venue's are; the others take it as it is.
 SECRET: Final = b64encode(b"a-secret-of-the-tests-that-is-long").decode()
-PASSPHRASE: Final = "a-phrase-of-the-tests"
 OTHER_SECRET: Final = b64encode(b"another-secret-that-nobody-has-got").decode()
+#: For the venues whose keys have one; the others do not look at it.
+PASSPHRASE: Final = "a-phrase-of-the-tests"
 SETTLE: Final = 0.02
 
 
@@ -101,6 +103,7 @@ KINDS: Final[dict[str, type[Venue]]] = {
     "gate": Gate,
     "kraken": Kraken,
     "kucoin": KuCoin,
+    "okx": OKX,
 }
 
 
@@ -197,6 +200,20 @@ def _kucoin(category: str, *symbols: str) -> Market:
     )
 
 
+def _okx(category: str, *symbols: str, **more: Any) -> Market:
+    return Market(
+        name="okx",
+        category=category,
+        symbols=(symbols[0], symbols[1]),
+        unknown=symbols[2],
+        dialect=lambda: OKXDialect(symbols=symbols[:2], spreads=False),
+        venue=lambda exchange, _: OKX(rest_url=exchange.rest_url, stream_url=exchange.stream_url),
+        refusal=lambda text: {"code": "59999", "msg": text, "data": []},
+        lists_first=("whole", "one"),
+        **{"orders": ("limit", "conditional"), "apart": ("conditional",), **more},
+    )
+
+
 MARKETS: Final = (
     _ascendex("cash", "BTC/USDT", "ETH/USDT", "XBT/USD"),
     _ascendex("margin", "BTC/USDT", "ETH/USDT", "XBT/USD"),
@@ -252,6 +269,21 @@ MARKETS: Final = (
     _kucoin("margin", "BTC-USDT", "ETH-USDT", "XBT-USDT"),
     _kucoin("isolated", "BTC-USDT", "ETH-USDT", "XBT-USDT"),
     _kucoin("futures", "XBTUSDTM", "ETHUSDTM", "BTCUSDTM"),
+    _okx(
+        "account",
+        *("BTC-USDT", "ETH-USDT-SWAP", "XBT-USDT"),
+        orders=("limit", "trigger", "twap"),
+        apart=("trigger", "twap"),
+    ),
+    _okx("spot", "BTC-USDT", "ETH-USDT", "XBT-USDT"),
+    _okx("margin", "BTC-USDT", "ETH-USDT", "XBT-USDT"),
+    _okx("swap", "BTC-USDT-SWAP", "ETH-USD_UM-SWAP", "XBT-USDT-SWAP"),
+    _okx("futures", "BTC-USDT-261225", "ETH-USD-261225", "XBT-USDT-261225"),
+    _okx(
+        "option",
+        *("BTC-USD-261225-60000-C", "ETH-USD-261225-1200.5-P", "XBT-USD-261225-60000-C"),
+        orders=("limit", "conditional"),
+    ),
 )
 
 
@@ -324,13 +356,16 @@ class Ledger:
 def fill(exchange: SimulatedExchange, account: Account, market: Market) -> None:
     """Fill an account: in its category both symbols with each type of order; something elsewhere.
 
-    What is elsewhere, in the account's other categories, is nobody's business here.
+    What is elsewhere, in the account's other categories, is nobody's business here. One that
+    contains the other has the same orders, and gets none.
     """
+    kinds = KINDS[market.name].abilities
     for symbol in market.symbols:
         for order_type in market.orders:
             exchange.place(account, market.category, symbol, order_type=order_type)
     for category in exchange.dialect.categories:
-        if category != market.category:
+        same = {market.category, *kinds[market.category].contains}
+        if category not in same and market.category not in kinds[category].contains:
             exchange.place(account, category, market.symbols[0])
 
 

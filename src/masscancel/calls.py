@@ -218,7 +218,8 @@ class Call(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
         max_reply: the largest reply to be read, in bytes.
         time_limit: for how long it is worth asking, in seconds; ``None`` for as long as there is
             time. For a question beside an answer that is known already.
-        costs: what it spends of the venue's documented limits, by their names.
+        costs: what it spends of the venue's documented limits, by their names. What follows a
+            colon in a name is counted by itself, such as an instrument: ``"cancels:BTC-USDT"``.
         on_stream: the same as a message on the venue's stream; ``None`` where there is none.
     """
 

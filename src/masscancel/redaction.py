@@ -10,6 +10,8 @@ __all__ = ["redact", "redact_text", "secrets_in"]
 
 #: No signature is shorter, in a query or a form.
 _SIGNATURE: Final = 32
+#: A header's value that is shorter is a setting; the parts of the key are redacted as they are.
+_TELLING: Final = 8
 
 
 def redact_text(text: str, secrets: Iterable[str]) -> str:
@@ -33,7 +35,11 @@ def redact(error: MassCancelError, secrets: Iterable[str]) -> None:
 
 
 def secrets_in(headers: Mapping[str, str], target: str, body: bytes) -> Iterator[str]:
-    """List what no text may show of a signed request: its headers, and its signature."""
-    yield from (value for name, value in headers.items() if name != "Content-Type")
+    """List what no text may show of a signed request: its headers, and its signature.
+
+    A header such as ``x-simulated-trading: 1`` is in every text, and no secret.
+    """
+    told = (value for name, value in headers.items() if name != "Content-Type")
+    yield from (value for value in told if len(value) >= _TELLING)
     signed = f"{target.partition('?')[2]}&{body.decode('latin-1')}"
     yield from (value for _, value in parse_qsl(signed) if len(value) >= _SIGNATURE)

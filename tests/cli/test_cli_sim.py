@@ -38,6 +38,7 @@ TYPOS = {
         **dict.fromkeys(("spot", "margin", "isolated"), "NOSUCH-USDT"),
         "futures": "NOSUCHUSDTM",
     },
+    "okx": {"account": "NOSUCH-USDT-SWAP"},
 }
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+import re
 import traceback
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -58,6 +59,9 @@ BAD_SYMBOLS = ("", " ", "BTC USD", "../..", "BTC\r\nX: y", "BTC\n", "X" * 100, "
 ONCE = RetryPolicy(base=60.0)
 NONSENSE = (b"", b"<html>hello</html>", b"null")
 BAD_CATEGORIES = ("", "nonsense", "CASH", None, 7)
+
+#: What differs between two requests for the same, where it is in the query.
+STAMPS = re.compile(r"(timestamp|signature)=[^&]*")
 
 #: How far from its beginning a venue's refusal has the key in it: two are so that what is cut to
 #: the length of a message is cut within the key.
@@ -461,7 +465,7 @@ async def test_no_error_shows_a_secret(
             desk.exchange.faults.add(Answer(200, b'{"a":'), api_key=KEY, times=None)
         error = await failure(desk, scope)
         seen = [*shown(error), caplog.text, repr(desk.client), repr(desk.client.venue)]
-        secrets = {KEY, SECRET, OTHER_SECRET}.union(*map(signatures, desk.signed()))
+        secrets = {KEY, SECRET, OTHER_SECRET, PASSPHRASE}.union(*map(signatures, desk.signed()))
         requests = len(desk.signed())
     assert requests
     assert len(secrets) > 3

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from flows_support import Drive
 from masscancel.calls import Call, Flow, Scope
 from masscancel.errors import InvalidRequest, MassCancelError, ProtocolError, VenueUnavailable
 from masscancel.venues.toolkit import (
@@ -138,26 +139,33 @@ def test_a_page_that_comes_again_is_no_listing() -> None:
     assert play(every_page(lambda cursor: call(f"/{cursor}")), empty)[0] == [1]
 
 
+def end(drive: Drive, path: str, value: Any) -> None:
+    """Answer the call to a path."""
+    (part,) = [part for part in drive.root.calls() if part.part.path == path]
+    part.end(value)
+    drive.root.settle()
+
+
 def test_a_page_is_cancelled_while_the_next_is_listed() -> None:
-    """And what a later page can't tell holds up nothing of those before it."""
+    """And what one page can't tell, or a cancel that hangs, holds up nothing of the others."""
 
     def act(page: Page[int]) -> Flow[Part]:
         answer = yield from ask(call(f"/cancel/{page.rows[0]}"))
         return Part([answer])
 
-    done = Answer(raw=b"done", cancelled=())
-    pages = {
-        "/": Page([1], "p2"),
-        "/p2": Page([2], "p3"),
-        "/p3": VenueUnavailable(None, "", "", 503),
-        "/cancel/1": done,
-        "/cancel/2": refused(7),
-    }
-    parts, steps = play(act_on_pages(lambda cursor: call(f"/{cursor}"), act), pages)
-    assert steps == [["/"], ["[['/cancel/1']]", "/p2"], ["/p3"]]
+    drive = Drive(act_on_pages(lambda cursor: call(f"/{cursor}"), act, book="stops"))
+    end(drive, "/", Page([1], "p2"))
+    assert [each.path for each in drive.calls] == ["/cancel/1", "/p2"]
+    end(drive, "/p2", Page([2], "p3"))
+    assert [each.path for each in drive.calls] == ["/cancel/1", "/cancel/2", "/p3"]
+    end(drive, "/p3", VenueUnavailable(None, "", "", 503))
+    end(drive, "/cancel/2", refused(7))
+    assert drive.value is None
+    end(drive, "/cancel/1", Answer(raw=b"done", cancelled=()))
+    parts = drive.result()
     assert [type(part.results[0]).__name__ for part in parts] == [
         "Answer",
         "InvalidRequest",
         "VenueUnavailable",
     ]
-    assert parts[-1].left == ["orders that could not be listed"]
+    assert parts[-1].left == ["orders of stops that could not be listed"]

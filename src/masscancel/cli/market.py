@@ -19,6 +19,7 @@ from masscancel.sim import (
     GateDialect,
     KrakenDialect,
     KuCoinDialect,
+    OKXDialect,
     SimulatedExchange,
 )
 from masscancel.sim.kraken import Pair
@@ -109,6 +110,9 @@ MARKETS: Final = {
     "kucoin": Market(
         {"spot": "{}-USDT", "margin": "{}-USDT", "isolated": "{}-USDT", "futures": "{}USDTM"},
         lambda market: KuCoinDialect(symbols=market.every_symbol()),
+    ),
+    "okx": Market(
+        {"account": "{}-USDT-SWAP"}, lambda market: OKXDialect(symbols=market.every_symbol())
     ),
 }
 

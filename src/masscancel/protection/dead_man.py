@@ -139,7 +139,7 @@ class DeadMansSwitch:
             raise ConfigurationError("a switch is entered once")
         prepare(self._targets, proven_within=self._cancel_timeout)
         self._last_beat = _clock()
-        self._native = [target for target in self._targets if _has_switch(target)]
+        self._native = [each for each in self._targets if _has_switch(each, self._timeout)]
         thread = threading.Thread(target=self._run, name="masscancel-switch")
         thread.start()
         try:
@@ -195,7 +195,7 @@ class DeadMansSwitch:
 
     async def _watch(self) -> None:
         async with twins_of(self._targets) as targets:
-            native = [target for target in targets if _has_switch(target)]
+            native = [target for target in targets if _has_switch(target, self._timeout)]
             renewing: dict[int, asyncio.Task[None]] = {}
             try:
                 await self._arm(native)
@@ -310,9 +310,11 @@ class _Ended:
         return asyncio.wrap_future(self._ended).__await__()
 
 
-def _has_switch(target: Target) -> bool:
-    """Whether the venue has a switch with exactly the target's scope."""
+def _has_switch(target: Target, timeout: float) -> bool:
+    """Whether the venue has a switch with exactly the target's scope, that waits for so long."""
     client: Any = target.client  # a Twinned, as was checked
     abilities = client.venue.abilities.get(target.account_category)
+    if abilities is None or timeout > abilities.switch_seconds[1]:
+        return False
     scope = "account" if target.symbol is None else "symbol"
-    return abilities is not None and abilities.switch in (scope, "both")
+    return abilities.switch in (scope, "both")

@@ -41,6 +41,7 @@ from masscancel.sim.gate import GateDialect
 from masscancel.sim.kraken import KrakenDialect
 from masscancel.sim.kucoin import KuCoinDialect
 from masscancel.sim.limits import BinanceLimits, KrakenLimits, Limiter, Refusal
+from masscancel.sim.okx import OKXDialect
 from masscancel.sim.orders import (
     HELD,
     Account,
@@ -89,6 +90,7 @@ __all__ = [
     "Limiter",
     "LogRecord",
     "Moment",
+    "OKXDialect",
     "OnCancel",
     "Order",
     "Received",

@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # for what ``__getattr__`` loads
     from masscancel.venues.gate import Gate as Gate
     from masscancel.venues.kraken import Kraken as Kraken
     from masscancel.venues.kucoin import KuCoin as KuCoin
+    from masscancel.venues.okx import OKX as OKX
 
 #: Name on the command line: module and class.
 VENUES: Final = {
@@ -25,6 +26,7 @@ VENUES: Final = {
     "gate": ("masscancel.venues.gate", "Gate"),
     "kraken": ("masscancel.venues.kraken", "Kraken"),
     "kucoin": ("masscancel.venues.kucoin", "KuCoin"),
+    "okx": ("masscancel.venues.okx", "OKX"),
 }
 
 

@@ -153,37 +153,49 @@ def steady_pages(
 
 
 def act_on_pages(
-    list_page: Callable[[str], Call[Page[T]]], act: Callable[[Page[T]], Flow[Part]]
+    list_page: Callable[[str], Call[Page[T]]],
+    act: Callable[[Page[T]], Flow[Part]],
+    *,
+    book: str = "",
 ) -> Flow[list[Part]]:
-    """List page after page; what is done about one goes on beside the listing of the next.
+    """List page after page; what is done about one holds up none of those after it.
 
     Args:
         list_page: as for :func:`every_page`.
         act: cancels what a page shows.
+        book: the name of what is listed, to say what could not be.
 
     Returns:
         The parts; one of a page that could not be had is its error alone.
     """
-    parts: list[Part] = []
-    cursors = {""}
+    of = f" of {book}" if book else ""
+    return (yield from _act_from("", {""}, list_page, act, of))
+
+
+def _act_from(
+    cursor: str,
+    cursors: set[str],
+    list_page: Callable[[str], Call[Page[T]]],
+    act: Callable[[Page[T]], Flow[Part]],
+    of: str,
+) -> Flow[list[Part]]:
+    """Act on the pages from one on; what lists the further ones goes on beside what acts on it."""
     result: Page[T] | MassCancelError
-    (result,) = yield [list_page("")]
-    while isinstance(result, Page):
-        steps: list[Call[Any] | Flow[Any]] = [act(result)]
-        if result.next:
-            try:
-                _check_goes_on(result, cursors)
-            except ProtocolError as error:
-                parts.append(Part([error], ["pages that can't be told apart"]))
-            else:
-                steps.append(list_page(result.next))
-        part, *following = yield steps
-        parts.append(Part([part], []) if isinstance(part, MassCancelError) else part)
-        if not following:
-            return parts
-        result = following[0]
-    parts.append(Part([result], ["orders that could not be listed"]))
-    return parts
+    (result,) = yield [list_page(cursor)]
+    if isinstance(result, MassCancelError):
+        return [Part([result], [f"orders{of} that could not be listed"])]
+    steps: list[Flow[Any]] = [act(result)]
+    parts: list[Part] = []
+    if result.next:
+        try:
+            _check_goes_on(result, cursors)
+        except ProtocolError as error:
+            parts.append(Part([error], [f"pages{of} that can't be told apart"]))
+        else:
+            steps.append(_act_from(result.next, cursors, list_page, act, of))
+    part, *following = yield steps
+    parts.append(Part([part], []) if isinstance(part, MassCancelError) else part)
+    return [*parts, *chain.from_iterable(following)]
 
 
 def _check_goes_on(page: Page[Any], cursors: set[str]) -> None:
