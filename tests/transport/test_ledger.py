@@ -5,7 +5,7 @@ import math
 import pytest
 
 from masscancel.calls import Limit, Precedence, Spent
-from masscancel.transport.ledger import Ledger, affordable
+from masscancel.transport.ledger import Ledger, Reservation, affordable
 
 CANCEL, NEEDED, AGAIN, OTHER, PROBE = Precedence
 WEIGHT = Limit(name="weight", amount=100, seconds=60)
@@ -191,3 +191,55 @@ def test_warmth_has_its_price() -> None:
     assert affordable([WEIGHT], {"weight": 1}, 0.05) == pytest.approx(100 / 60 * 0.05)
     assert affordable([WEIGHT], {}, 0.05) == math.inf
     assert affordable([], {"weight": 1}, 0.05) == math.inf
+
+
+def test_parts_of_a_limit_are_apart(clock: Clock) -> None:
+    """What is counted by instrument costs another instrument nothing."""
+    ledger = Ledger(clock)
+
+    def cancel(**costs: float) -> float:
+        named = {f"orders:{part}": cost for part, cost in costs.items()}
+        return ledger.reserve("o", "a", named, [ORDERS], precedence=CANCEL).wait
+
+    most = ORDERS.amount
+    assert cancel(btc=most) == cancel(eth=most - 1) == cancel(eth=1) == 0
+    assert cancel(btc=1) > 0
+    assert cancel(sol=1) == 0
+    assert cancel(sol=1, eth=1) > 0
+    assert ledger.reserve("o", "a", {"orders": 1}, [ORDERS], precedence=CANCEL).wait == 0
+
+
+def test_what_waits_no_longer_takes_no_room(clock: Clock) -> None:
+    """Whoever gives up, for a ban or for the time, leaves no trace among those that wait."""
+    ledger = Ledger(clock)
+
+    def wait(again: Reservation | None = None, within: float = math.inf) -> Reservation:
+        return ledger.reserve(
+            *("o", "k", {"weight": 10}, [WEIGHT]), precedence=OTHER, within=within, again=again
+        )
+
+    for _ in range(5):
+        assert wait().wait == 0
+    waiting = [wait() for _ in range(20)]
+    assert all(room.wait > 0 for room in waiting)
+    ledger.block("o", "", 30)
+    for room in waiting:
+        wait(again=room, within=5).give_back()
+    clock.now += WEIGHT.seconds + 2
+    assert [wait().wait for _ in range(5)] == [0.0] * 5
+
+
+def test_those_that_wait_keep_their_place(clock: Clock) -> None:
+    """However often they ask again."""
+    ledger = Ledger(clock)
+
+    def wait(again: Reservation | None = None) -> Reservation:
+        return ledger.reserve(*("o", "k", {"weight": 50}, [WEIGHT]), precedence=OTHER, again=again)
+
+    assert wait().wait == 0
+    first, second = wait(), wait()
+    wait(again=second)
+    wait(again=first)
+    clock.now += WEIGHT.seconds + 2
+    assert wait(again=second).wait > 0
+    assert wait(again=first).wait == 0

@@ -6,6 +6,8 @@ from collections.abc import Callable, Generator
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
+from masscancel.errors import ProtocolError
+
 __all__ = ["Decoding", "decode_in_turn"]
 
 
@@ -34,6 +36,9 @@ class Decoding:
             self._on_end(stop.value)
         except Exception as problem:  # noqa: BLE001  # handed to who waits
             self._on_end(problem)
+        except BaseException:
+            self._on_end(ProtocolError("the listing was not read to its end"))
+            raise
         else:
             return True
         return False
@@ -50,21 +55,26 @@ class _Turns:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._under_way: deque[Decoding] = deque()
+        self._scheduled = False
 
     def add(self, decoding: Decoding) -> None:
         """Begin at the next turn of the loop, or when it is this one's turn."""
         self._under_way.append(decoding)
-        if len(self._under_way) == 1:
+        self._schedule()
+
+    def _schedule(self) -> None:
+        if self._under_way and not self._scheduled:
+            self._scheduled = True
             self._loop.call_soon(self._step)
 
     def _step(self) -> None:
-        decoding = self._under_way[0]
-        more = decoding.step()
-        self._under_way.popleft()
-        if more:
-            self._under_way.append(decoding)
-        if self._under_way:
-            self._loop.call_soon(self._step)
+        self._scheduled = False
+        decoding = self._under_way.popleft()
+        try:
+            if decoding.step():
+                self._under_way.append(decoding)
+        finally:  # a signal's handler may raise here; the others go on
+            self._schedule()
 
 
 _TURNS: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, _Turns]] = WeakKeyDictionary()

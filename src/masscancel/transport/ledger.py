@@ -70,6 +70,8 @@ class _Window(_Waiting):
         spent, seconds = self._spent, limit.seconds + _MARGIN
         while spent and spent[0][0] <= now - seconds:
             del spent[0]
+        if share == 1.0:  # what a header says of others stops no cancel
+            spent = [entry for entry in spent if entry is not self._told]
         room = max(limit.amount * share - cost, 0.0)
         total = sum(entry[1] for entry in spent)
         at = now
@@ -93,13 +95,14 @@ class _Window(_Waiting):
     def set_spent(self, told: Spent, now: float, limit: Limit) -> None:
         """Count what others have spent, by what the venue says, until the venue's window ends.
 
-        What a header says holds up what no cancel needs, and stops nothing else: the number may be
+        What a header says holds up what no cancel needs, and stops no cancel: the number may be
         absurd. Where it is right, the venue refuses by itself.
         """
         start = now + min(max(told.ends_in, 0.0), limit.seconds) - limit.seconds - _MARGIN
         ours = [entry for entry in self._spent if entry is not self._told]
         slot = limit.seconds / _SLOTS
-        counted = sum(cost for end, cost in ours if start < end <= now + slot)
+        began = now - limit.seconds if math.isinf(told.ends_in) else start
+        counted = sum(cost for end, cost in ours if began < end <= now + slot)
         others = min(told.amount, limit.amount * SHARES[Precedence.AGAIN]) - counted
         if not self._told or self._told[0] + limit.seconds <= now or others > self._told[1]:
             self._told = [start, max(0.0, others)]
@@ -167,11 +170,12 @@ class Reservation:
         self._spending: Sequence[_Spending] = ()
 
     def settle(self, now: float, at: float, spending: Sequence[_Spending], *, count: bool) -> None:
-        """Count what is spent at a time, or wait for it."""
+        """Count what is spent at a time, or wait for it; without anything, for nothing more."""
+        if count or not spending:
+            self._take_back()
         self.wait, self._at, self._spending, self.counted = at - now, at, spending, count
         for window, cost, limit in spending:
             if count:
-                window.waiting.pop(self, None)
                 window.spend(cost, at, limit)
             else:
                 window.waiting[self] = cost
@@ -234,11 +238,13 @@ class Ledger:
             at = max(now, self._blocked_until(origin, api_key, probes=probes))
             spending: dict[_Window | _Counter, _Spending] = {}  # limits of one name share a window
             for limit in limits:
-                if cost := costs.get(limit.name):
-                    window = self._window(limit, origin, api_key)
-                    wanted = cost + window.wanted_before(room)
+                for part, cost in _parts_of(limit, costs):
+                    window = self._window(limit, origin, api_key, part)
+                    before = window.wanted_before(room)
                     allowed = share if limit.of_cancels or probes else 1.0
-                    at = max(at, window.earliest(wanted, now, limit, allowed))
+                    at = max(at, window.earliest(cost + before, now, limit, allowed))
+                    if before and cost + before > limit.amount * allowed:
+                        at = max(at, now + limit.seconds)  # those before take all that there is
                     spending[window] = window, cost, limit
             cancels = precedence is Precedence.CANCEL
             kept = tuple(spending.values()) if at - now < within else ()
@@ -250,11 +256,14 @@ class Ledger:
         with self._lock:
             take_back()
 
-    def _window(self, limit: Limit, origin: str, api_key: str) -> _Window | _Counter:
+    def _window(
+        self, limit: Limit, origin: str, api_key: str, part: str = ""
+    ) -> _Window | _Counter:
         owner = (origin, api_key if limit.per == "key" else "")
-        window = self._windows.get((owner, limit.name))
+        name = f"{limit.name}:{part}"
+        window = self._windows.get((owner, name))
         if window is None:
-            window = self._windows[owner, limit.name] = _Counter() if limit.decays else _Window()
+            window = self._windows[owner, name] = _Counter() if limit.decays else _Window()
         return window
 
     def note_spent(
@@ -274,8 +283,8 @@ class Ledger:
         now = self._clock()
         with self._lock:
             for limit in limits:
-                if costs.get(limit.name):
-                    self._window(limit, origin, api_key).fill(now, limit)
+                for part, _ in _parts_of(limit, costs):
+                    self._window(limit, origin, api_key, part).fill(now, limit)
 
     def clear(self) -> None:
         """Forget everything, such as between two tests whose servers had the same port."""
@@ -316,6 +325,12 @@ class Ledger:
             else:
                 until = max(until, blocked[owner])
         return until
+
+
+def _parts_of(limit: Limit, costs: Mapping[str, float]) -> list[tuple[str, float]]:
+    """The costs that a limit counts: each of its parts, such as an instrument, by itself."""
+    named = [(*name.partition(":"), cost) for name, cost in costs.items() if cost]
+    return [(part, cost) for name, _, part, cost in named if name == limit.name]
 
 
 LEDGER: Final = Ledger()
