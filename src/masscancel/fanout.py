@@ -37,7 +37,7 @@ __all__ = [
 
 log = logging.getLogger("masscancel")
 
-#: How many targets are started in one turn of the loop: some milliseconds' work.
+#: How many targets are started, or logged, in one turn of the loop: some milliseconds' work.
 _STARTS: Final = 32
 
 
@@ -390,6 +390,7 @@ class _FanOut:
         self._left = len(self._targets)
         self._queues: dict[tuple[int, str], _Queue] = {}  # by client and origin
         self._filling: deque[Limiter] = deque()
+        self._failures: deque[tuple[Target, MassCancelError]] = deque()  # that are not logged yet
         #: Set when every target has its outcome.
         self.ended = asyncio.Event()
 
@@ -418,6 +419,7 @@ class _FanOut:
             yield
         finally:
             timer.cancel()
+            self._log_failures()
             self._note = _ignore
             self._filling.clear()
             for queue in self._queues.values():
@@ -516,11 +518,20 @@ class _FanOut:
             elapsed=self.elapsed(),
         )
         if error is not None and self._note is not _ignore:
-            log.error("%s: the cancel failed: %s", target, error)
+            self._failures.append((target, error))
+            if self._loop.time() < self._deadline:
+                self._log_failures()
         self._note(index, outcome)
         self._left -= 1
         if not self._left:
             self.ended.set()
+
+    def _log_failures(self) -> None:
+        """Log failures; those of a crowd that is late, some in a turn of the loop."""
+        for _ in range(min(len(self._failures), _STARTS)):
+            log.error("%s: the cancel failed: %s", *self._failures.popleft())
+        if self._failures:
+            self._loop.call_soon(self._log_failures)
 
 
 class _Queue:
