@@ -80,6 +80,7 @@ async def main(venue_name: str, category: str, url: str, stream_url: str) -> dic
     settings: dict[str, dict[str, Any]] = {
         "ascendex": {"rest_url": url, "stream_url": stream_url, "account_group": 6},
         "binance": {"spot_url": url, "usdm_url": url},
+        "bitget": {"rest_url": url},
         "bybit": {"rest_url": url, "stream_url": stream_url},
         "gate": {"rest_url": url},
         "kraken": {"spot_url": url, "futures_url": url},

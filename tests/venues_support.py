@@ -26,6 +26,7 @@ from masscancel.sim import (
     Account,
     AscendEXDialect,
     BinanceDialect,
+    BitgetDialect,
     BybitDialect,
     Dialect,
     Engine,
@@ -43,7 +44,7 @@ from masscancel.sim import (
 from masscancel.sim import Reply as SimReply
 from masscancel.sim import Request as SimRequest
 from masscancel.sim.dialect import Handler, json_reply
-from masscancel.venues import OKX, Binance, Bybit, Gate, Kraken, KuCoin
+from masscancel.venues import OKX, Binance, Bitget, Bybit, Gate, Kraken, KuCoin
 from masscancel.venues.base import Abilities, Symbols, Venue
 from masscancel.venues.toolkit import ask
 
@@ -62,9 +63,7 @@ class Market(msgspec.Struct, frozen=True, kw_only=True):
     """A venue and one of its account categories.
 
     `orders` are the types of order to fill a book with. `acting` are the operations that cancel, of
-    everything and of one symbol; where one of them lists first, it is in `lists_first`;
-    where the cancels of other books go out beside a listing of everything, its operation is in
-    `lists_beside`.
+    everything and of one symbol; where one of them lists first, it is in `lists_first`.
     `stamped` says whether its requests carry a time or a nonce, which tells moments apart that are
     `tick_ms` from each other. Orders of the types `apart` are in
     a book of their own, which the venue's own dead man's switch may not reach; their ids have a
@@ -81,7 +80,6 @@ class Market(msgspec.Struct, frozen=True, kw_only=True):
     orders: Sequence[str] = ("limit", "stop")
     acting: tuple[str, ...] = ("cancel-all",)
     lists_first: tuple[str, ...] = ()
-    lists_beside: tuple[str, ...] = ()
     stamped: bool = True
     tick_ms: int = 400
     apart: tuple[str, ...] = ()
@@ -99,6 +97,7 @@ class Market(msgspec.Struct, frozen=True, kw_only=True):
 KINDS: Final[dict[str, type[Venue]]] = {
     "ascendex": AscendEX,
     "binance": Binance,
+    "bitget": Bitget,
     "bybit": Bybit,
     "gate": Gate,
     "kraken": Kraken,
@@ -134,6 +133,20 @@ def _binance(category: str, *orders: str, **more: Any) -> Market:
         refusal=lambda text: {"code": -10_000, "msg": text},
         orders=orders,
         lists_first=("whole",),
+        **more,
+    )
+
+
+def _bitget(category: str, *orders: str, unified: bool = False, **more: Any) -> Market:
+    return Market(
+        name="bitget",
+        category=category,
+        symbols=("BTCUSDT", "ETHUSDT"),
+        unknown="XBTUSD",
+        dialect=lambda: BitgetDialect(unified=unified, symbols=["BTCUSDT", "ETHUSDT"]),
+        venue=lambda exchange, _: Bitget(rest_url=exchange.rest_url, unified=unified),
+        refusal=lambda text: {"code": "99999", "msg": text},
+        orders=orders,
         **more,
     )
 
@@ -194,7 +207,6 @@ def _kucoin(category: str, *symbols: str) -> Market:
         dialect=lambda: KuCoinDialect(symbols=known),
         venue=lambda exchange, _: KuCoin(spot_url=exchange.rest_url, futures_url=exchange.rest_url),
         refusal=lambda text: {"code": "999999", "msg": text},
-        lists_beside=("symbols",),
         apart=("stop",),
         prefixes={"stop": ""},
     )
@@ -220,6 +232,13 @@ MARKETS: Final = (
     _ascendex("futures", "BTC-PERP", "ETH-PERP", "XBT-PERP"),
     _binance("spot", "limit", "stop_loss_limit"),
     _binance("usdm", "limit", "stop_market", apart=("stop_market",)),
+    _bitget("spot", "limit", "tpsl", "plan"),
+    _bitget("margin", "limit", "isolated", lists_first=("whole", "one")),
+    _bitget("usdt-futures", "limit", "normal_plan", "pos_loss", "track_plan"),
+    _bitget("coin-futures", "limit", "moving_plan"),
+    _bitget("usdc-futures", "limit", "loss_plan"),
+    _bitget("spot", "limit", "trigger", unified=True),
+    _bitget("usdt-futures", "limit", "trigger", unified=True),
     _bybit(
         "spot",
         *("BTCUSDT", "ETHUSDT", "XBTUSD"),

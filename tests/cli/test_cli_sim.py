@@ -21,6 +21,13 @@ from masscancel.venues import VENUES
 TYPOS = {
     "ascendex": {"cash": "NOSUCH/USDT", "margin": "NOSUCH/USDT", "futures": "NOSUCH-PERP"},
     "binance": {"spot": "NOSUCHUSDT", "usdm": "NOSUCHUSDT"},
+    "bitget": {
+        "spot": "NOSUCHUSDT",
+        "margin": "NOSUCHUSDT",
+        "usdt-futures": "NOSUCHUSDT",
+        "coin-futures": "NOSUCHUSD",
+        "usdc-futures": "NOSUCHPERP",
+    },
     "bybit": {
         "spot": "NOSUCHUSDT",
         "linear": "NOSUCHUSDT",

@@ -231,10 +231,9 @@ async def test_a_wrong_secret_is_refused_once(market: Market, scope: str) -> Non
         assert not before - Ledger(desk.exchange)
         assert not caught.value.may_have_executed
         signed = desk.signed()[on_entry:]
+        assert signed
         flow = desk.client.venue.cancel_all(Scope(market.category, symbol_of(market, scope)), None)
         assert len(signed) <= len(calls_of(flow))
-        beside = {*market.lists_beside} if scope == "whole" else set()
-        assert len({each.operation for each in signed} - beside) == 1
 
 
 @every_market
@@ -468,7 +467,7 @@ async def test_no_error_shows_a_secret(
         secrets = {KEY, SECRET, OTHER_SECRET, PASSPHRASE}.union(*map(signatures, desk.signed()))
         requests = len(desk.signed())
     assert requests
-    assert len(secrets) > 3
+    assert len(secrets) > 4
     assert not [text for text in seen if any(secret[:12] in text for secret in secrets)]
 
 

@@ -14,6 +14,7 @@ from masscancel.sim import (
     Account,
     AscendEXDialect,
     BinanceDialect,
+    BitgetDialect,
     BybitDialect,
     Dialect,
     GateDialect,
@@ -87,6 +88,16 @@ MARKETS: Final = {
     "binance": Market(
         {"spot": "{}USDT", "usdm": "{}USDT"},
         lambda market: BinanceDialect(symbols=market.every_symbol()),
+    ),
+    "bitget": Market(
+        {
+            "spot": "{}USDT",
+            "margin": "{}USDT",
+            "usdt-futures": "{}USDT",
+            "coin-futures": "{}USD",
+            "usdc-futures": "{}PERP",
+        },
+        lambda market: BitgetDialect(symbols=market.every_symbol()),
     ),
     "bybit": Market(
         {

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from masscancel.sim.ascendex import AscendEXDialect
 from masscancel.sim.binance import BinanceDialect
+from masscancel.sim.bitget import BitgetDialect
 from masscancel.sim.bybit import BybitDialect
 from masscancel.sim.dialect import Dialect, Moment, Reply, Request, Route, Session, StreamRoute
 from masscancel.sim.engine import Engine
@@ -64,6 +65,7 @@ __all__ = [
     "AscendEXDialect",
     "BinanceDialect",
     "BinanceLimits",
+    "BitgetDialect",
     "BybitDialect",
     "CancelAll",
     "Delay",

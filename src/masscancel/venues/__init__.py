@@ -12,6 +12,7 @@ if TYPE_CHECKING:  # for what ``__getattr__`` loads
     from masscancel.venues.ascendex import AscendEX as AscendEX
     from masscancel.venues.base import Venue
     from masscancel.venues.binance import Binance as Binance
+    from masscancel.venues.bitget import Bitget as Bitget
     from masscancel.venues.bybit import Bybit as Bybit
     from masscancel.venues.gate import Gate as Gate
     from masscancel.venues.kraken import Kraken as Kraken
@@ -22,6 +23,7 @@ if TYPE_CHECKING:  # for what ``__getattr__`` loads
 VENUES: Final = {
     "ascendex": ("masscancel.venues.ascendex", "AscendEX"),
     "binance": ("masscancel.venues.binance", "Binance"),
+    "bitget": ("masscancel.venues.bitget", "Bitget"),
     "bybit": ("masscancel.venues.bybit", "Bybit"),
     "gate": ("masscancel.venues.gate", "Gate"),
     "kraken": ("masscancel.venues.kraken", "Kraken"),
