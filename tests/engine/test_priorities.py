@@ -133,6 +133,7 @@ async def test_a_sick_account_starves_no_well_one(exchange: SimulatedExchange) -
         await asyncio.wait((fan_out,))
 
 
+@pytest.mark.unmeasured
 async def test_failing_targets_of_one_account_use_up_no_other_ones_retries(
     exchange: SimulatedExchange,
 ) -> None:
