@@ -121,6 +121,9 @@ async def test_a_typo_is_no_success(
             assert status != Status.DONE
             assert not found["ok"]
             assert exchange.open_orders(account, category)
+        await exchange.until(
+            lambda: not exchange.connections
+        )  # the commands' own have come, and gone
 
 
 @pytest.mark.asyncio
