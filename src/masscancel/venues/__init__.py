@@ -21,7 +21,6 @@ if TYPE_CHECKING:  # for what ``__getattr__`` loads
 
 #: Name on the command line: module and class.
 VENUES: Final = {
-    "ascendex": ("masscancel.venues.ascendex", "AscendEX"),
     "binance": ("masscancel.venues.binance", "Binance"),
     "bitget": ("masscancel.venues.bitget", "Bitget"),
     "bybit": ("masscancel.venues.bybit", "Bybit"),
@@ -29,6 +28,7 @@ VENUES: Final = {
     "kraken": ("masscancel.venues.kraken", "Kraken"),
     "kucoin": ("masscancel.venues.kucoin", "KuCoin"),
     "okx": ("masscancel.venues.okx", "OKX"),
+    "ascendex": ("masscancel.venues.ascendex", "AscendEX"),  # closed
 }
 
 
