@@ -386,3 +386,15 @@ async def test_slow_answers_are_waited_for(exchange: SimulatedExchange) -> None:
         confirmation = await proving
     assert len(confirmation.acks) == len(exchange.operations("cancel-all")) == 1
     assert len(exchange.operations("open-orders")) == 3
+
+
+async def test_what_was_never_sent_was_not_carried_out(exchange: SimulatedExchange) -> None:
+    """Nobody listens any more: whatever is still waiting when the time is up has not been sent."""
+    account = account_of(exchange)
+    async with cold_pool() as pool, client_of(exchange, account, pool=pool) as client:
+        await exchange.close()
+        for _ in range(5):
+            with pytest.raises(MassCancelError) as caught:
+                await client.cancel_all_and_confirm("cash", settle=SETTLE, timeout=0.2)
+            assert {attempt.fate for attempt in caught.value.attempts} == {"not sent"}
+            assert not caught.value.may_have_executed

@@ -115,7 +115,6 @@ class Prover:
                     return self._confirmation(now - started)
                 else:  # it is flat; how orders ended is worth a moment
                     await self._wait(self._operation.deadline)
-            raise self._not_proven()
         finally:
             if unlisten is not None:
                 unlisten()
@@ -124,6 +123,7 @@ class Prover:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+        raise self._not_proven()  # now that it is known what became of each attempt
 
     def _tell_news(self) -> None:
         """Something has happened; perhaps in another thread, whose gate this is."""
