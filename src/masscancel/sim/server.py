@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import time
 from decimal import Decimal
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
     from masscancel.sim.orders import Account, LogRecord, Order, Script
 
 _SHUTDOWN_S = 0.5  # a bound for what does not end by itself; nothing that we know of
+
+
+#: So many turns of the event loop a connection may take to end.
+_LAST_TURNS = 5
 
 
 class SimulatedExchange:
@@ -119,6 +124,9 @@ class SimulatedExchange:
             stream.hang_up()
         await runner.cleanup()
         await self._host.settle()
+        for _ in range(_LAST_TURNS):  # those that were being accepted, or had bytes left to write
+            self.drop_connections()
+            await asyncio.sleep(0)
 
     @property
     def port(self) -> int:
