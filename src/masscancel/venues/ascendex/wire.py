@@ -258,6 +258,8 @@ def decode_ack(reply: Reply, stamp: Stamp, *, scope: Scope, request_id: str | No
         wrong = "no timestamp"
     elif timestamp is not None and timestamp < stamp.time_ms - skew_ms:
         wrong = "a timestamp before the request's"
+    elif not _is_utf8(reply.body):  # what else may have been damaged on the way?
+        wrong = "bytes that are no UTF-8"
     if wrong:
         raise ProtocolError(f"the reply is no acknowledgement of this request: it has {wrong}")
     return Ack(
@@ -268,6 +270,13 @@ def decode_ack(reply: Reply, stamp: Stamp, *, scope: Scope, request_id: str | No
         timestamp_ms=timestamp,
         raw=reply.body,
     )
+
+
+def _is_utf8(body: bytes) -> bool:
+    try:
+        return body.isascii() or bool(body.decode())
+    except UnicodeDecodeError:
+        return False
 
 
 def _agreed(name: str, outer: T | None, inner: T | None) -> T | None:
