@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 NAMES = [
+    "Accounts",
     "Ack",
     "AscendEX",
     "Attempt",

@@ -2,6 +2,7 @@
 
 from importlib.metadata import PackageNotFoundError, version
 
+from masscancel.accounts import Accounts
 from masscancel.client import Client
 from masscancel.credentials import Credentials
 from masscancel.engine.gate import OrderGate
@@ -43,6 +44,7 @@ from masscancel.transport.pool import SessionPool
 from masscancel.venues.ascendex import AscendEX
 
 __all__ = [
+    "Accounts",
     "Ack",
     "AscendEX",
     "Attempt",

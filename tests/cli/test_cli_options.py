@@ -14,11 +14,12 @@ import masscancel
 from masscancel import AscendEX, ConfigurationError
 from masscancel.cli import main
 from masscancel.cli.app import app, run
-from masscancel.cli.options import make_venue, read_credentials, settings_of
+from masscancel.cli.options import read_credentials
 from masscancel.cli.status import GUARD_EPILOG, STATUSES_ELSEWHERE, GuardStatus, Status, status_of
 from masscancel.errors import MassCancelError
 from masscancel.venues import VENUES, load
 from masscancel.venues.base import Abilities, Venue
+from masscancel.venues.settings import make_venue, settings_of
 
 COMMANDS: Mapping[str, Any] = get_command(app).commands  # type: ignore[attr-defined]  # a group
 VENUE = ("--venue", "ascendex")
@@ -187,12 +188,15 @@ def test_a_bad_symbol(
 def test_settings_come_from_the_venue() -> None:
     """Names, types and needs are those of the venue's own value, whichever venue it is."""
     elsewhere = cast("type[Venue]", Elsewhere)
-    venue: object = make_venue(elsewhere, ["url=a=b", "port=7", "sandbox=true"])
+    written = {"url": "a=b", "port": "7", "sandbox": "true"}
+    venue: object = make_venue(elsewhere, written, texts=True)
     assert venue == Elsewhere(url="a=b", port=7, sandbox=True)
     with pytest.raises(ConfigurationError, match=r"elsewhere needs -o url=\.\.\."):
-        make_venue(elsewhere, [])
-    with pytest.raises(ConfigurationError, match="-o sandbox must be bool"):
-        make_venue(elsewhere, ["sandbox=maybe"])
+        make_venue(elsewhere, {}, spelling="-o {}")
+    with pytest.raises(ConfigurationError, match="sandbox must be bool"):
+        make_venue(elsewhere, {"sandbox": "maybe"}, texts=True)
+    with pytest.raises(ConfigurationError, match="port must be int"):
+        make_venue(elsewhere, written)
     found = settings_of(elsewhere)
     assert [msgspec.structs.astuple(each) for each in found] == [
         ("url", "str", True, None),

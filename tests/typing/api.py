@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import Any, Literal, assert_type
 
 from masscancel import (
+    Accounts,
     Ack,
     AscendEX,
     Attempt,
@@ -245,3 +246,14 @@ async def anything_cancellable(client: Cancellable) -> None:
     async for outcome in cancel_as_completed([target]):
         assert_type(outcome, Outcome)
     Client(credentials, venue=venue, proof=ProofPolicy(sweep_again=1.0), rates={"weight": 100})
+
+
+async def every_account() -> None:
+    """The accounts file, and a fan-out over all of it."""
+    accounts = Accounts.load("masscancel.toml", strict=False)
+    assert_type(accounts.select("mm-*", venue="okx", tags={"desk": "mm"}), Accounts)
+    for account in accounts:
+        assert_type(account.credentials(), Credentials)
+    async with accounts.open(wait=False) as targets:
+        assert_type(targets, list[Target])
+        await cancel_many(targets, confirm=True)

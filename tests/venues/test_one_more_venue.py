@@ -10,10 +10,10 @@ import pytest
 import masscancel
 from masscancel import DeadMansSwitch, ScopeError, Target, cancel_many, cancel_on_exit
 from masscancel.cli.options import Account as Options
-from masscancel.cli.options import settings_of
 from masscancel.sim import SimulatedExchange
 from masscancel.venues import VENUES, load
 from masscancel.venues.base import Venue
+from masscancel.venues.settings import settings_of
 from venues_support import KEY, SECRET, SETTLE, Trial, TrialDialect
 
 pytestmark = pytest.mark.unmeasured

@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from masscancel import ConfigurationError
-from masscancel.cli.options import load, settings_of
+from masscancel.cli.options import load
 from masscancel.cli.render import named
 from masscancel.sim import (
     Account,
@@ -25,6 +25,7 @@ from masscancel.sim import (
 )
 from masscancel.sim.kraken import Pair
 from masscancel.venues.ascendex import AscendEX
+from masscancel.venues.settings import settings_of
 
 __all__ = [
     "COINS",

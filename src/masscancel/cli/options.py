@@ -2,8 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from types import NoneType
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any
 
 import msgspec
 import typer
@@ -14,6 +13,7 @@ from masscancel.cli.status import Known
 from masscancel.venues import VENUES
 from masscancel.venues import load as load_class
 from masscancel.venues.base import Venue
+from masscancel.venues.settings import make_venue, settings_of
 
 __all__ = [
     "Account",
@@ -32,7 +32,6 @@ __all__ = [
     "VenueName",
     "credential_variables",
     "load",
-    "settings_of",
 ]
 
 
@@ -163,40 +162,6 @@ AsJson = Annotated[
 Seed = Annotated[int, typer.Option("--seed", metavar="N", help="Fixes what is made up.")]
 
 
-class Setting(msgspec.Struct, frozen=True):
-    """A setting of a venue that ``-o`` takes.
-
-    Attributes:
-        name: the setting's name.
-        type: its type in words.
-        required: whether it must be given.
-        default: what holds if it is not, as text; ``None`` for nothing in particular.
-    """
-
-    name: str
-    type: str
-    required: bool
-    default: str | None
-
-
-def settings_of(venue: type[Venue]) -> list[Setting]:
-    """The settings of a venue's value."""
-    return [
-        Setting(
-            field.name,
-            _type_name(field.type),
-            _must_be_given(field),
-            None if field.default in (None, "", msgspec.NODEFAULT) else str(field.default),
-        )
-        for field in _fields(venue)
-    ]
-
-
-def _must_be_given(field: msgspec.structs.FieldInfo) -> bool:
-    """Whether there is no default: a URL that is empty is none."""
-    return field.required or field.default == ""
-
-
 class Account(msgspec.Struct, frozen=True):
     """The account that a command acts on: a venue, credentials there, account categories."""
 
@@ -231,7 +196,8 @@ class Account(msgspec.Struct, frozen=True):
             known = named((f"--venue {name}" for name in sorted(VENUES)), last="or")
             raise ConfigurationError(f"say which exchange: {known}")
         kind = load(venue_name)
-        venue = make_venue(kind, settings or ())
+        written = _read_settings(kind, settings or ())
+        venue = make_venue(kind, written, spelling="-o {}", texts=True)
         chosen = _choose(kind, [name for name in categories if name is not None], every=every)
         for category in chosen:
             venue.ability(category)
@@ -277,30 +243,22 @@ def _choose(kind: type[Venue], named_ones: list[str], *, every: bool | None) -> 
     )
 
 
-def make_venue(kind: type[Venue], settings: Sequence[str]) -> Venue:
-    """Make a venue's value of ``NAME=VALUE`` settings. No message repeats a value.
+def _read_settings(kind: type[Venue], settings: Sequence[str]) -> dict[str, str]:
+    """Read ``NAME=VALUE`` settings. No message repeats a value.
 
     Raises:
-        ConfigurationError: a name is unknown or given twice, a value can't be used, or one that is
-            needed is missing.
+        ConfigurationError: one has no name, or a name is given twice.
     """
-    fields = {field.name: field for field in _fields(kind)}
-    values: dict[str, Any] = {}
+    values: dict[str, str] = {}
     for setting in settings:
         name, equals, text = setting.partition("=")
         if not equals:
-            raise ConfigurationError("-o takes NAME=VALUE, such as -o " + _example(kind))
-        if name not in fields:
-            known = ", ".join(fields) or "none"
-            raise ConfigurationError(f"{kind.name} has no setting {name!r}; there are: {known}")
+            example = next((f"{each.name}=..." for each in settings_of(kind)), "NAME=VALUE")
+            raise ConfigurationError(f"-o takes NAME=VALUE, such as -o {example}")
         if name in values:
             raise ConfigurationError(f"-o {name} is given twice")
-        values[name] = _convert(name, text, fields[name].type)
-    required = [name for name, field in fields.items() if _must_be_given(field)]
-    if missing := [name for name in required if name not in values]:
-        needed = " ".join(f"-o {name}=..." for name in missing)
-        raise ConfigurationError(f"{kind.name} needs {needed}")
-    return kind(**values)
+        values[name] = text
+    return values
 
 
 def read_credentials(venue_name: str, env_prefix: str | None) -> Credentials:
@@ -328,33 +286,3 @@ def _prefix(venue_name: str, env_prefix: str | None) -> str:
     own = f"MASSCANCEL_{venue_name.upper()}"
     names = f"{own}_API_KEY", f"{own}_API_SECRET"
     return own if any(os.environ.get(name) for name in names) else "MASSCANCEL"
-
-
-def _convert(name: str, text: str, kind: Any) -> Any:
-    try:
-        return msgspec.convert(text, kind, strict=False)
-    except msgspec.ValidationError:
-        problem = f"-o {name} must be {_type_name(kind)}"
-    raise ConfigurationError(problem)
-
-
-def _type_name(kind: Any) -> str:
-    """A type in words, without what can't be written on a command line."""
-    kinds = [arg for arg in get_args(kind) if arg is not NoneType] or [kind]
-    return " or ".join(getattr(each, "__name__", str(each)) for each in kinds)
-
-
-def _example(kind: type[Venue]) -> str:
-    return next((f"{field.name}=..." for field in _fields(kind)), "NAME=VALUE")
-
-
-def _fields(kind: type[Venue]) -> tuple[msgspec.structs.FieldInfo, ...]:
-    """List the fields of a venue that can be written on a command line."""
-    return tuple(each for each in msgspec.structs.fields(kind) if _is_plain(each.type))
-
-
-def _is_plain(kind: Any) -> bool:
-    parts = get_args(kind)
-    if get_origin(kind) is Literal or not parts:
-        return get_origin(kind) is Literal or kind in (str, int, float, bool, NoneType)
-    return all(_is_plain(part) for part in parts)

@@ -7,11 +7,12 @@ import msgspec
 from rich.text import Text
 
 from masscancel import ConfigurationError
-from masscancel.cli.options import AsJson, load, settings_of
+from masscancel.cli.options import AsJson, load
 from masscancel.cli.render import Cell, Column, Screen, Sheet, complain, print_json
 from masscancel.cli.status import Status
 from masscancel.venues import VENUES
 from masscancel.venues.base import Abilities, Venue
+from masscancel.venues.settings import settings_of
 
 __all__ = ["venues"]
 
