@@ -112,6 +112,7 @@ class OpenOrder(_Value, frozen=True, kw_only=True, gc=False):
         order_type: the venue's word, such as ``"Limit"``.
         status: the venue's word, such as ``"New"``.
         book: the book that it is in.
+        reduce_only: whether the venue says that it can only make a position smaller.
     """
 
     order_id: str
@@ -123,6 +124,7 @@ class OpenOrder(_Value, frozen=True, kw_only=True, gc=False):
     order_type: str
     status: str
     book: str = "ordinary"
+    reduce_only: bool = False
 
 
 class OrderUpdate(_Value, frozen=True, kw_only=True, gc=False):

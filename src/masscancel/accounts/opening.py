@@ -11,7 +11,7 @@ from masscancel.client import Client
 from masscancel.engine.gate import OrderGate
 from masscancel.errors import DeadlineExceeded, MassCancelError
 from masscancel.fanout import Target
-from masscancel.models import Ack, Confirmation
+from masscancel.models import Ack, Confirmation, OpenOrder
 from masscancel.transport.limiter import Limiter, Ticket
 from masscancel.transport.pool import SessionPool
 
@@ -109,15 +109,8 @@ class Entry:
         place: Ticket,
     ) -> Ack | Confirmation:
         """Cancel a scope, once the client is entered."""
-        if not self._task.done():
-            left = deadline - asyncio.get_running_loop().time()
-            await asyncio.wait((self._task,), timeout=max(left, 0.0))
-        if not self._task.done():
-            raise DeadlineExceeded(
-                f"{self.account}: its key could not be read, or the venue could not be asked for "
-                "what a cancel needs, within the time; nothing was sent"
-            )
-        return await self._task.result().cancel(
+        client = await self._entered(deadline)
+        return await client.cancel(
             scope,
             deadline=deadline,
             confirm=confirm,
@@ -126,6 +119,35 @@ class Entry:
             limiters=limiters,
             place=place,
         )
+
+    async def open_orders(self, scope: Scope, *, timeout: float) -> list[OpenOrder]:
+        """List a scope, once the client is entered; within so many seconds."""
+        if scope.account_category in self._refusals:
+            raise self._refusals[scope.account_category]
+        now = asyncio.get_running_loop().time
+        deadline = now() + timeout
+        client = await self._entered(deadline)
+        return await client.open_orders(
+            *(scope.account_category, scope.symbol),
+            books=scope.books,
+            timeout=max(deadline - now(), 0.001),
+        )
+
+    async def _entered(self, deadline: float) -> Client[Any]:
+        """The client, once it is entered.
+
+        Raises:
+            MassCancelError: it could not be, or not in time.
+        """
+        if not self._task.done():
+            left = deadline - asyncio.get_running_loop().time()
+            await asyncio.wait((self._task,), timeout=max(left, 0.0))
+        if not self._task.done():
+            raise DeadlineExceeded(
+                f"{self.account}: its key could not be read, or the venue could not be asked for "
+                "what a cancel needs, within the time; nothing was sent"
+            )
+        return self._task.result()
 
 
 async def _in_thread(work: Callable[[], T]) -> T:

@@ -16,12 +16,14 @@ from masscancel.cli.cancel import cancel
 from masscancel.cli.demo import demo
 from masscancel.cli.failures import error_fields, failure
 from masscancel.cli.guard import guard
+from masscancel.cli.kill import kill
 from masscancel.cli.orders import orders
 from masscancel.cli.render import complain, print_json
 from masscancel.cli.simulate import sim
 from masscancel.cli.status import (
     EPILOG,
     GUARD_EPILOG,
+    KILL_EPILOG,
     STATUSES_ELSEWHERE,
     Known,
     Status,
@@ -51,6 +53,7 @@ def _help(command: Callable[..., int]) -> str:
 
 _COMMANDS: Final[Sequence[Callable[..., int]]] = (
     demo,
+    kill,
     cancel,
     orders,
     watch,
@@ -58,10 +61,11 @@ _COMMANDS: Final[Sequence[Callable[..., int]]] = (
     sim,
     venues,
 )
+_EPILOGS: Final = {guard: GUARD_EPILOG, kill: KILL_EPILOG}
 for _command in _COMMANDS:
     app.command(
         help=_help(_command),
-        epilog=GUARD_EPILOG if _command is guard else STATUSES_ELSEWHERE,
+        epilog=_EPILOGS.get(_command, STATUSES_ELSEWHERE),
         # what follows guard's COMMAND is that command's own
         context_settings={"allow_interspersed_args": _command is not guard},
     )(speaking(_command))

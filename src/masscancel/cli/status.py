@@ -21,8 +21,10 @@ from masscancel.events import AttemptEnded, AttemptSent, CallStarted, Event
 __all__ = [
     "EPILOG",
     "GUARD_EPILOG",
+    "KILL_EPILOG",
     "STATUSES_ELSEWHERE",
     "GuardStatus",
+    "KillStatus",
     "Known",
     "Status",
     "status_of",
@@ -67,6 +69,16 @@ class GuardStatus(_Explained):
     NOT_FOUND = 127, "the command was not found"
 
 
+class KillStatus(_Explained):
+    """The exit status of ``kill``."""
+
+    FLAT = 0, "every row is proven flat; with --dry-run: every row was listed"
+    USAGE = 2, "an option can't be used, or matches no account; nothing was sent"
+    NOT_FLAT = 3, "a row is not proven flat: refused, unreadable, or orders are open"
+    UNKNOWN = 4, "a row is unknown: its cancel may have been carried out (before 3)"
+    DECLINED = 8, "you did not say yes when you were asked; nothing was sent"
+
+
 def _table(statuses: Iterable[_Explained]) -> str:
     return "\n".join(f"  {status.value:>3}  {status.meaning}" for status in statuses)
 
@@ -100,6 +112,9 @@ GUARD_EPILOG: Final = (
     + "\nIf the line on standard error says that the command was not started:\n"
     + _table(_BEFORE)
 )
+
+#: The same for ``kill``.
+KILL_EPILOG: Final = "Exit status:\n" + _table(KillStatus)
 
 
 def status_of(error: MassCancelError) -> Status:

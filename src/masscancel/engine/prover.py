@@ -289,7 +289,8 @@ class Prover:
         if not self._operation.attempts():
             error = DeadlineExceeded(TOO_LATE)
         elif not proof.listed_since_sweep:
-            why = f" ({self._last_error.message})" if self._last_error is not None else ""
+            last = self._last_error
+            why = f" ({last.message or type(last).__name__})" if last is not None else ""
             error = Unproven(f"the time was up, and the open orders could not be listed{why}")
         elif proof.residual:
             count = len(proof.residual)
