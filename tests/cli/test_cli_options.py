@@ -15,7 +15,15 @@ from masscancel import AscendEX, ConfigurationError
 from masscancel.cli import main
 from masscancel.cli.app import app, run
 from masscancel.cli.options import read_credentials
-from masscancel.cli.status import GUARD_EPILOG, STATUSES_ELSEWHERE, GuardStatus, Status, status_of
+from masscancel.cli.status import (
+    GUARD_EPILOG,
+    KILL_EPILOG,
+    STATUSES_ELSEWHERE,
+    GuardStatus,
+    KillStatus,
+    Status,
+    status_of,
+)
 from masscancel.errors import MassCancelError
 from masscancel.venues import VENUES, load
 from masscancel.venues.base import Abilities, Venue
@@ -50,10 +58,12 @@ def plain(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_every_command_is_there() -> None:
     """Those of the plan, each with help, and with the exit statuses or where they stand."""
-    assert list(COMMANDS) == ["demo", "cancel", "orders", "watch", "guard", "sim", "venues"]
+    names = ["demo", "kill", "accounts", "cancel", "orders", "watch", "guard", "sim", "venues"]
+    assert list(COMMANDS) == names
+    epilogs = {"guard": GUARD_EPILOG, "kill": KILL_EPILOG}
     for name, command in COMMANDS.items():
         assert command.help
-        assert command.epilog == (GUARD_EPILOG if name == "guard" else STATUSES_ELSEWHERE)
+        assert command.epilog == epilogs.get(name, STATUSES_ELSEWHERE)
 
 
 def test_options_are_spelled_alike() -> None:
@@ -62,6 +72,8 @@ def test_options_are_spelled_alike() -> None:
     for command in COMMANDS.values():
         for option in command.params:
             spellings[max(option.opts, key=len)].add((*option.opts, option.metavar))
+    # an accounts file where accounts are real; how many, where they are made up
+    assert spellings.pop("--accounts") == {("--accounts", "FILE"), ("--accounts", "N")}
     assert {name: found for name, found in spellings.items() if len(found) > 1} == {}
     assert {"--venue", "--category", "--symbol", "--timeout", "-o", "--json", "--env-prefix"} <= {
         word for found in spellings.values() for words in found for word in words
@@ -76,7 +88,7 @@ def test_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert err == ""
     assert "\x1b" not in out
     assert max(map(len, out.splitlines())) <= 80
-    for status in {"guard": GuardStatus, "": Status}.get(command, ()):
+    for status in {"guard": GuardStatus, "kill": KillStatus, "": Status}.get(command, ()):
         assert f"{status.value}  {status.meaning}" in out
 
 

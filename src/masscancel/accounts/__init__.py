@@ -58,7 +58,9 @@ class Accounts(msgspec.Struct, frozen=True):
         return len(self.accounts)
 
     @classmethod
-    def load(cls, path: str | Path | None = None, *, strict: bool = True) -> "Accounts":
+    def load(
+        cls, path: str | Path | None = None, *, strict: bool = True, discover: bool = False
+    ) -> "Accounts":
         """Read an accounts file.
 
         Args:
@@ -66,13 +68,16 @@ class Accounts(msgspec.Struct, frozen=True):
                 current folder, or that in the user's config folder, whichever there is first.
             strict: whether each account has to be right, its secrets included. A kill goes on
                 with those that can be read, and names the others: ``unreadable``.
+            discover: whether to give each account every category of its venue, whichever it names.
 
         Raises:
             ConfigurationError: there is no such file, it is no TOML, or names no account; if
                 strict, also the first thing that is wrong: in one line, with the file, the line
                 and what would be right.
         """
-        found = cls(*read(Path(path) if path is not None else find(), strict=strict))
+        found = cls(
+            *read(Path(path) if path is not None else find(), strict=strict, discover=discover)
+        )
         if not found.accounts and not found.unreadable:
             raise ConfigurationError(f"{found.path} names no account: write [[account]]")
         if strict and found.unreadable:

@@ -44,7 +44,7 @@ class _Row(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     name: str
     venue: str
-    categories: list[str]
+    categories: list[str] | None = None
     api_key: str | Place
     api_secret: str | Place
     passphrase: str | Place | None = None
@@ -63,7 +63,7 @@ class _Problem(Exception):  # it never leaves this module
 
 
 def read(
-    path: Path, *, strict: bool
+    path: Path, *, strict: bool, discover: bool
 ) -> tuple[Path, tuple[Account, ...], tuple[UnreadableAccount, ...]]:
     """Read a file. What is wrong comes back as text, out of frames in which secrets are.
 
@@ -93,7 +93,9 @@ def read(
     ]
     for index, row in enumerate(rows):
         try:
-            account = _account(row, path.parent, private=private, line=lines.of(index))
+            account = _account(
+                row, path.parent, private=private, discover=discover, line=lines.of(index)
+            )
             if strict:
                 _check(account, [each.name for each in accounts])
         except _Problem as wrong:
@@ -114,8 +116,8 @@ def _text_of(path: Path) -> tuple[str, bool, str]:
         return "", False, f"{path} can't be read: {reason}"
 
 
-def _account(raw: Any, folder: Path, *, private: bool, line: int) -> Account:
-    """Make an account of what the file has.
+def _account(raw: Any, folder: Path, *, private: bool, discover: bool, line: int) -> Account:
+    """Make an account of what the file has; to discover its categories, of all its venue's.
 
     Raises:
         _Problem: it can't be used.
@@ -133,8 +135,10 @@ def _account(raw: Any, folder: Path, *, private: bool, line: int) -> Account:
         venue = make_venue(kind, row.options)
     except ConfigurationError as error:
         raise _Problem("options", f"options: {error.message}") from None
-    if not row.categories:
-        raise _Problem("categories", f"categories are some of: {', '.join(kind.abilities)}")
+    categories = [*kind.abilities] if discover else row.categories
+    if not categories:
+        missing = "categories is missing:" if categories is None else "categories are"
+        raise _Problem("categories", f"{missing} some of {', '.join(kind.abilities)}")
     if kind.passphrase and row.passphrase is None:
         raise _Problem("passphrase", f"passphrase is missing: a key of {kind.title} has one")
     places = {"api_key": row.api_key, "api_secret": row.api_secret, "passphrase": row.passphrase}
@@ -148,7 +152,7 @@ def _account(raw: Any, folder: Path, *, private: bool, line: int) -> Account:
     return Account(
         name=row.name,
         venue=venue,
-        categories=tuple(dict.fromkeys(row.categories)),
+        categories=tuple(dict.fromkeys(categories)),
         secrets=secrets,
         tags=row.tags,
         keep=tuple(row.keep),

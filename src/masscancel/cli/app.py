@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final
 import typer
 from typer.main import get_command
 
+from masscancel.cli.accounts import accounts
 from masscancel.cli.cancel import cancel
 from masscancel.cli.demo import demo
 from masscancel.cli.failures import error_fields, failure
@@ -54,6 +55,7 @@ def _help(command: Callable[..., int]) -> str:
 _COMMANDS: Final[Sequence[Callable[..., int]]] = (
     demo,
     kill,
+    accounts,
     cancel,
     orders,
     watch,

@@ -56,6 +56,7 @@ def chosen(
     tags: Sequence[str] | None,
     *,
     strict: bool,
+    discover: bool = False,
 ) -> tuple[Accounts, tuple[str, ...]]:
     """The accounts that the options choose, and the names of those that they leave out.
 
@@ -69,7 +70,7 @@ def chosen(
             raise ConfigurationError("--tag takes NAME=VALUE, such as --tag desk=mm")
         if wanted.setdefault(name, value) != value:
             raise ConfigurationError(f"--tag {name} is given twice: no account has both")
-    every = Accounts.load(path, strict=strict)
+    every = Accounts.load(path, strict=strict, discover=discover)
     accounts = every.select(*selectors or (), venue=venue, tags=wanted)
     names = {each.name for each in accounts} | {each.name for each in accounts.unreadable}
     others = [each.name for each in (*every, *every.unreadable) if each.name not in names]
