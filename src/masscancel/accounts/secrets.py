@@ -26,12 +26,14 @@ class SecretSource(msgspec.Struct, frozen=True):
         read: reads it. Raises ``ConfigurationError``.
         exposed: whether others can read the place, too.
         slow: whether reading it may take long, such as from a keyring that asks a person.
+        variable: the environment's variable that it is in, if it is in one.
     """
 
     where: str
     read: Callable[[], str]
     exposed: bool = False
     slow: bool = False
+    variable: str = ""
 
 
 class Place(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -66,7 +68,7 @@ def source_of(place: str | Place, folder: Path, *, private: bool) -> SecretSourc
         raise ConfigurationError("write one of { env = }, { file = } and { keyring = }")
     [(kind, at)] = given
     if kind == "env":
-        return SecretSource(f"env {at}", lambda: _from_env(at))
+        return SecretSource(f"env {at}", lambda: _from_env(at), variable=at)
     if kind == "file":
         path = folder / Path(at).expanduser()
         exposed = path.exists() and bool(path.stat().st_mode & OTHERS)

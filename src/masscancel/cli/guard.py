@@ -5,8 +5,9 @@ import math
 import os
 import signal
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, Final
@@ -38,6 +39,7 @@ from masscancel.cli.options import (
     credential_variables,
 )
 from masscancel.cli.render import complain, remark
+from masscancel.cli.selection import AccountsFile, Tags, chosen
 from masscancel.cli.status import GuardStatus, Known, Status, status_of
 from masscancel.errors import short
 from masscancel.models import Permission
@@ -51,11 +53,31 @@ _SHOWN: Final = 20  # orders that are still open, processes that were left behin
 _STDERR: Final = 2
 
 
-class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """The plan of a guard: account, scopes, command and times in seconds."""
+class Scoped(msgspec.Struct, frozen=True, kw_only=True):
+    """The accounts and scopes that a guard cancels.
 
-    account: Account
-    scopes: Sequence[tuple[str, str | None]]
+    Attributes:
+        open: enters the clients of them, and leaves them.
+        variables: where their keys are in the environment.
+        secrets: reads what no text may show.
+        several: whether there may be several accounts.
+    """
+
+    open: Callable[[], AbstractAsyncContextManager[list[Target]]]
+    variables: Sequence[str]
+    secrets: Callable[[], Sequence[str]]
+    several: bool = False
+
+    def name(self, target: Target) -> str:
+        """A target's category, with its account where there are several."""
+        name = target.account_category
+        return f"{target.client.account} {name}" if self.several else name
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """The plan of a guard: accounts and scopes, command and times in seconds."""
+
+    scoped: Scoped
     command: Sequence[str]
     timeout: float
     cancel_timeout: float
@@ -67,7 +89,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     def shown(self, command: str) -> str:
         """A command line as far as it is of use, without this account's secrets."""
-        return short(redact_text(command, self.account.credentials.secrets))
+        return short(redact_text(command, self.scoped.secrets()))
 
 
 def guard(
@@ -94,6 +116,18 @@ def guard(
             help="Without a beat for so long, the command has stalled; inf: it can't.",
         ),
     ] = 15.0,
+    accounts_file: AccountsFile = None,
+    selectors: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--account",
+            metavar="SELECTOR",
+            help="In place of all that: accounts of the accounts file, such as 'mm-*'. Once for "
+            "each; with --accounts alone, all of them.",
+            show_default=False,
+        ),
+    ] = None,
+    tags: Tags = None,
     cancel_timeout: Annotated[
         float,
         typer.Option("--cancel-timeout", metavar="SECONDS", help="For the cancel and its proof."),
@@ -134,6 +168,7 @@ def guard(
       export GUARD_API_KEY=... GUARD_API_SECRET=...
       masscancel guard --env-prefix GUARD --venue kraken --category spot -- python strategy.py
       masscancel guard --venue ascendex --target cash --target margin:BTC/USDT -o ... -- ...
+      masscancel guard --accounts masscancel.toml --account 'mm-*' -- python strategy.py
 
     The strategy tells that it is alive with one line, where being stuck would show:
 
@@ -163,21 +198,23 @@ def guard(
     error = None
     try:
         _check_timeout(beat_timeout)
-        scoped = _scopes(category, symbol, scopes)
-        account = Account.of(venue, settings, env_prefix, *(name for name, _ in scoped))
-        own_key = () if pass_key else credential_variables(account.venue.name, env_prefix)
-        named = [(name if name is not None else account.category, one) for name, one in scoped]
-        for each in named:
-            account.venue.check_scope(Scope(*each))
+        scoped: Scoped
+        if accounts_file is not None or selectors or tags:
+            _check_alone(category, symbol, scopes, settings, env_prefix)
+            scoped = _scoped_by_file(accounts_file, selectors, venue, tags, cancel_timeout)
+        else:
+            named = _scopes(category, symbol, scopes)
+            account = Account.of(venue, settings, env_prefix, *(name for name, _ in named))
+            variables = credential_variables(account.venue.name, env_prefix)
+            scoped = _scoped_to(account, named, variables, cancel_timeout)
         plan = Plan(
-            account=account,
-            scopes=named,
+            scoped=scoped,
             command=command,
             timeout=beat_timeout,
             cancel_timeout=cancel_timeout,
             settle=settle,
             check=check,
-            hidden=(*own_key, *VARIABLES),
+            hidden=(*(() if pass_key else scoped.variables), *VARIABLES),
             leave_descendants=leave_descendants,
             as_json=json_lines,
         )
@@ -224,6 +261,64 @@ def _check_timeout(timeout: float) -> None:
         raise ConfigurationError(f"--timeout must be positive, not {timeout}")
 
 
+def _check_alone(*options: object) -> None:
+    """Check that nothing is said that the accounts file says.
+
+    Raises:
+        ConfigurationError: something is.
+    """
+    if any(options):
+        raise ConfigurationError(
+            "with an accounts file, no --category, --symbol, --target, -o or --env-prefix: it "
+            "says all of that"
+        )
+
+
+def _scoped_by_file(
+    path: Path | None,
+    selectors: Sequence[str] | None,
+    venue: str | None,
+    tags: Sequence[str] | None,
+    timeout: float,
+) -> Scoped:
+    """The accounts of a file, which is read strictly.
+
+    Raises:
+        ConfigurationError: something is wrong with it, or nothing matches.
+    """
+    accounts, _ = chosen(path, selectors, venue, tags, strict=True)
+    places = [source for account in accounts for source in account.secrets.values()]
+    return Scoped(
+        open=partial(accounts.open, timeout=timeout),
+        variables=[place.variable for place in places if place.variable],
+        secrets=lambda: [place.read() for place in places],
+        several=True,
+    )
+
+
+def _scoped_to(
+    account: Account,
+    scopes: Sequence[tuple[str | None, str | None]],
+    variables: Sequence[str],
+    timeout: float,
+) -> Scoped:
+    """One account, as the options say.
+
+    Raises:
+        ScopeError: the venue has no such scope.
+    """
+    named = [Scope(account.category if name is None else name, symbol) for name, symbol in scopes]
+    for scope in named:
+        account.venue.check_scope(scope)
+
+    @asynccontextmanager
+    async def enter() -> AsyncIterator[list[Target]]:
+        async with account.client(timeout) as client:
+            yield [Target(client, scope.account_category, scope.symbol) for scope in named]
+
+    return Scoped(open=enter, variables=variables, secrets=lambda: account.credentials.secrets)
+
+
 def _scopes(
     category: str | None, symbol: str | None, scopes: Sequence[str] | None
 ) -> list[tuple[str | None, str | None]]:
@@ -250,8 +345,8 @@ async def _guard(plan: Plan, known: Known, lines: JsonLines) -> int:
     early: list[int] = []
     try:
         with _stopped_by_signals(early):
-            async with plan.account.client(plan.cancel_timeout) as client:
-                return await _run(plan, client, known, lines)
+            async with plan.scoped.open() as targets:
+                return await _run(plan, targets, known, lines)
     except asyncio.CancelledError:
         if not early:
             raise
@@ -285,9 +380,8 @@ def _stopped_by_signals(came: list[int]) -> Iterator[None]:
                 signal.signal(number, signal.SIG_DFL)
 
 
-async def _run(plan: Plan, client: Client[Any], known: Known, lines: JsonLines) -> int:
-    permissions = await _check(plan, client)
-    targets = [Target(client, category, symbol) for category, symbol in plan.scopes]
+async def _run(plan: Plan, targets: Sequence[Target], known: Known, lines: JsonLines) -> int:
+    permissions = await _check(plan, targets)
     scopes = ", ".join(map(str, targets))
     stdout = _STDERR if plan.as_json else None
     manager = ServiceManager(os.environ)
@@ -305,7 +399,11 @@ async def _run(plan: Plan, client: Client[Any], known: Known, lines: JsonLines) 
             "started",
             pid=child.pid,
             command=[plan.shown(word) for word in plan.command],
-            targets=[{"account_category": name, "symbol": symbol} for name, symbol in plan.scopes],
+            targets=[
+                ({"account": target.client.account} if plan.scoped.several else {})
+                | {"account_category": target.account_category, "symbol": target.symbol}
+                for target in targets
+            ],
             timeout=plan.timeout if math.isfinite(plan.timeout) else None,
             cancel_timeout=plan.cancel_timeout,
             can_cancel=permissions,
@@ -346,7 +444,7 @@ async def _keep_pulse(manager: ServiceManager) -> None:
         await asyncio.sleep(manager.watchdog / 2)
 
 
-async def _check(plan: Plan, client: Client[Any]) -> Mapping[str, Permission]:
+async def _check(plan: Plan, targets: Sequence[Target]) -> Mapping[str, Permission]:
     """Find out what would make the cancel fail, while nothing is at stake yet.
 
     Returns:
@@ -356,24 +454,48 @@ async def _check(plan: Plan, client: Client[Any]) -> Mapping[str, Permission]:
         MassCancelError: it would.
     """
     await cancel_many((), confirm=True, timeout=plan.cancel_timeout, settle=plan.settle)
-    for category, symbol in plan.scopes:
-        client.check_scope(Scope(category, symbol))
+    for target in targets:
+        target.client.check_scope(target.scope)
     if not plan.check:
         return {}
-    for category, symbol in plan.scopes:
-        await client.open_orders(category, symbol, timeout=plan.cancel_timeout)
-    permissions: dict[str, Permission] = {}
-    for category in dict.fromkeys(category for category, _ in plan.scopes):
-        can = await client.can_cancel(category, timeout=plan.cancel_timeout)
-        permissions[category] = can
-    title = client.venue.title
-    if denied := [category for category, can in permissions.items() if can == "no"]:
-        words = f"{title} says that the key may not trade, so it can't cancel"
+    asked = {plan.scoped.name(target): target for target in targets}
+    try:
+        async with asyncio.TaskGroup() as group:
+            for target in targets:
+                group.create_task(_list(target, plan.cancel_timeout))
+            tasks = {
+                name: group.create_task(_may_cancel(target, plan.cancel_timeout))
+                for name, target in asked.items()
+            }
+    except ExceptionGroup as problems:
+        raise problems.exceptions[0] from None
+    permissions = {name: task.result() for name, task in tasks.items()}
+    if denied := [name for name, can in permissions.items() if can == "no"]:
+        words = f"{_titles(asked, denied)} says that the key may not trade, so it can't cancel"
         raise PermissionDenied(message=f"{words}: {', '.join(denied)}")
-    if unknown := [category for category, can in permissions.items() if can == "unknown"]:
-        words = f"the key lists open orders on {title}; whether it may cancel can't be known there"
-        remark(f"{words}: {', '.join(unknown)}")
+    if unknown := [name for name, can in permissions.items() if can == "unknown"]:
+        words = f"the key lists open orders on {_titles(asked, unknown)}; whether it may cancel"
+        remark(f"{words} can't be known there: {', '.join(unknown)}")
     return permissions
+
+
+def _titles(asked: Mapping[str, Target], names: Iterable[str]) -> str:
+    return " and ".join(dict.fromkeys(_client(asked[name]).venue.title for name in names))
+
+
+def _client(target: Target) -> Client[Any]:
+    assert isinstance(target.client, Client)  # noqa: S101  # as it was entered here
+    return target.client
+
+
+async def _list(target: Target, timeout: float) -> None:
+    await _client(target).open_orders(
+        *(target.account_category, target.symbol), books=target.books, timeout=timeout
+    )
+
+
+async def _may_cancel(target: Target, timeout: float) -> Permission:
+    return await _client(target).can_cancel(target.account_category, timeout=timeout)
 
 
 async def _cancel(plan: Plan, targets: Sequence[Target], lines: JsonLines) -> FanOutReport:
