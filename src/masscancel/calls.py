@@ -142,6 +142,7 @@ class Precedence(IntEnum):
     AGAIN = auto()  # what is needed, once more; and the listings of a proof but its last
     OTHER = auto()
     PROBE = auto()  # reads a clock
+    SPARE = auto()  # good to know, and needed for nothing
 
 
 class Limit(msgspec.Struct, frozen=True, kw_only=True):

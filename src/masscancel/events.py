@@ -224,7 +224,7 @@ def _log(event: Event) -> None:
     """Write an event to the log, in a sentence."""
     match event:
         case CallEnded(ok=True):
-            level = logging.INFO if event.name != "open_orders" else logging.DEBUG
+            level = logging.INFO if event.name not in ("look", "open_orders") else logging.DEBUG
             log.log(
                 level,
                 "%s %s on %s [%s]: %s, %d sent, %.3f s",

@@ -41,6 +41,32 @@ async def test_all_of_it(desk: Desk) -> None:
     assert "10 flat, of 10 rows" in ran.err
 
 
+async def test_what_it_has_still_seen(desk: Desk) -> None:
+    """A listing beside the cancels says how many of the orders were in which book."""
+    seat = desk.seats["binance-1"]
+    exchange = seat.exchange
+    exchange.place(seat.account, "usdm", "BTCUSDT", order_type="stop_market")
+    exchange.faults.add(Hold("kill"), method="DELETE", times=None)
+    process = await spawn("kill", "binance-1", "--yes", *QUICK, "--json")
+
+    def looks() -> int:
+        """How often its algo orders were listed: by the cancel, and beside it."""
+        every = [each for each in exchange.requests if each.answer == "answered"]
+        return sum(each.raw_path.startswith("/fapi/v1/openAlgoOrders") for each in every)
+
+    await exchange.until(lambda: looks() > 1)
+    exchange.faults.clear()
+    exchange.release("kill")
+    out, _ = await process.communicate()
+    [row] = [
+        each for each in msgspec.json.decode(out)["rows"] if each["account_category"] == "usdm"
+    ]
+    assert row["outcome"] == "flat"
+    assert row["seen"]["algo"] == 1
+    assert row["seen"]["open"] > 1
+    assert seat.left() == 0
+
+
 async def test_a_dry_run_cancels_nothing(desk: Desk) -> None:
     """It lists what a kill would cancel, and needs no --yes."""
     before = desk.left()

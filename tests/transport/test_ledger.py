@@ -7,7 +7,7 @@ import pytest
 from masscancel.calls import Limit, Precedence, Spent
 from masscancel.transport.ledger import Ledger, Reservation, affordable
 
-CANCEL, NEEDED, AGAIN, OTHER, PROBE = Precedence
+CANCEL, NEEDED, AGAIN, OTHER, PROBE, SPARE = Precedence
 WEIGHT = Limit(name="weight", amount=100, seconds=60)
 ORDERS = Limit(name="orders", amount=10, seconds=10, per="key")
 
@@ -86,6 +86,18 @@ def test_the_clock_is_read_with_what_nobody_needs(clock: Clock) -> None:
     assert look() == look() == 0 < look()
     clock.now += 3.1
     assert look() == 0 < look(PROBE)
+
+
+def test_what_is_only_good_to_know_takes_a_tenth(clock: Clock) -> None:
+    """Of every limit; what a proof needs has room beside it."""
+    limit = Limit(name="weight", amount=100, seconds=60)
+    ledger = Ledger(clock)
+
+    def look(precedence: Precedence) -> float:
+        return ledger.reserve("o", "", {"weight": 10}, [limit], precedence=precedence).wait
+
+    assert look(SPARE) == 0 < look(SPARE)
+    assert [look(AGAIN) for _ in range(6)] == [0.0] * 6
 
 
 def test_cancels_that_wait_keep_their_order(clock: Clock) -> None:

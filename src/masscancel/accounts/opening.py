@@ -122,8 +122,7 @@ class Entry:
 
     async def open_orders(self, scope: Scope, *, timeout: float) -> list[OpenOrder]:
         """List a scope, once the client is entered; within so many seconds."""
-        if scope.account_category in self._refusals:
-            raise self._refusals[scope.account_category]
+        self.origin(scope.account_category)
         now = asyncio.get_running_loop().time
         deadline = now() + timeout
         client = await self._entered(deadline)
@@ -132,6 +131,11 @@ class Entry:
             books=scope.books,
             timeout=max(deadline - now(), 0.001),
         )
+
+    async def look(self, scope: Scope, *, deadline: float) -> list[OpenOrder]:
+        """List a scope where there is room to spare, once the client is entered."""
+        self.origin(scope.account_category)
+        return await (await self._entered(deadline)).look(scope, deadline=deadline)
 
     async def _entered(self, deadline: float) -> Client[Any]:
         """The client, once it is entered.

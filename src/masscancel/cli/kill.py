@@ -175,14 +175,22 @@ async def _kill(plan: Plan, rows: Rows, watched: Watched, known: Known) -> float
                     rows.end(outcome)
                     watched.tell(rows.of_target(outcome.target))
 
-                work = cancel_many(
-                    targets,
-                    timeout=plan.timeout,
-                    confirm=True,
-                    settle=plan.settle,
-                    on_outcome=note,
+                work = asyncio.create_task(
+                    cancel_many(
+                        targets,
+                        timeout=plan.timeout,
+                        confirm=True,
+                        settle=plan.settle,
+                        on_outcome=note,
+                    )
                 )
-                await ended(work)
+                looks = [
+                    asyncio.create_task(row.look(plan.timeout)) for row in rows.each if row.target
+                ]
+                await ended(work)  # which has begun first
+                for look in looks:
+                    look.cancel()
+                await asyncio.gather(*looks, return_exceptions=True)
                 elapsed = time.monotonic() - started
     return elapsed
 

@@ -1,7 +1,9 @@
 """The rows of a kill: an account and a category each, and what is known of it."""
 
+import asyncio
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from masscancel import Accounts, MassCancelError, NotFlat, OpenOrder, Outcome, Target
@@ -33,23 +35,37 @@ class Row:
         self.outcome: Outcome | None = None
         #: The open orders: that a dry run has listed, or that were left when the time was up.
         self.orders: Sequence[OpenOrder] | None = None
+        #: The orders that a listing beside the cancel has still seen.
+        self.seen: Sequence[OpenOrder] | None = None
         self.error: MassCancelError | None = None
         #: Whether a cancel has left, and when the first was answered, in seconds from the start.
         self.sent = False
         self.acked: float | None = None
         self.elapsed: float | None = None
-        self._fates: dict[int, str] = {}
+        self._fates: dict[tuple[str, int], str] = {}
+
+    async def look(self, timeout: float) -> None:
+        """See what is open while it is being cancelled, where the venue's rates leave room."""
+        deadline = asyncio.get_running_loop().time() + timeout
+        target, entry = self._target_and_entry()
+        with suppress(MassCancelError):
+            self.seen = await entry.look(target.scope, deadline=deadline)
 
     async def list(self, timeout: float) -> None:
         """List what is open, within so many seconds."""
-        target, started = self.target, time.monotonic()
-        assert target is not None  # noqa: S101  # rows with a target only
-        assert isinstance(target.client, Entry)  # noqa: S101  # as the accounts file opens them
+        started = time.monotonic()
+        target, entry = self._target_and_entry()
         try:
-            self.orders = await target.client.open_orders(target.scope, timeout=timeout)
+            self.orders = await entry.open_orders(target.scope, timeout=timeout)
         except MassCancelError as error:
             self.error = error
         self.elapsed = time.monotonic() - started
+
+    def _target_and_entry(self) -> tuple[Target, Entry]:
+        target = self.target
+        assert target is not None  # noqa: S101  # rows with a target only
+        assert isinstance(target.client, Entry)  # noqa: S101  # as the accounts file opens them
+        return target, target.client
 
     def end(self, outcome: Outcome) -> None:
         """Learn what became of it."""
@@ -59,11 +75,12 @@ class Row:
 
     def note(self, event: AttemptSent | AttemptEnded, elapsed: float) -> None:
         """Learn of an attempt to cancel."""
+        attempt = event.call_id, event.attempt
         if isinstance(event, AttemptSent):
             if event.cancels:
-                self._fates[event.attempt] = "sent"
-        elif event.attempt in self._fates:
-            self._fates[event.attempt] = event.fate
+                self._fates[attempt] = "sent"
+        elif attempt in self._fates:
+            self._fates[attempt] = event.fate
             if event.fate == "answered" and self.acked is None:
                 self.acked = elapsed
         self.sent = bool({*self._fates.values()} - {"not sent", "refused"})
@@ -128,6 +145,7 @@ class Row:
             "elapsed": self.elapsed,
             "books_kept": self.kept,
             "tally": None if self.orders is None else tally(self.orders),
+            "seen": None if self.seen is None else tally(self.seen),
             "orders": None if self.orders is None else [each.to_dict() for each in self.orders],
         }
 

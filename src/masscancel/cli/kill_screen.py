@@ -9,6 +9,7 @@ from rich.console import RenderableType
 from rich.live import Live
 from rich.text import Text
 
+from masscancel import OpenOrder
 from masscancel.cli.kill_rows import Row, Rows, tally
 from masscancel.cli.lines import Lines
 from masscancel.cli.render import Cell, Column, Screen, Sheet, clean
@@ -122,7 +123,7 @@ def _ms(seconds: float | None) -> str:
 def _orders(row: Row) -> str:
     """How many orders are open, or were cancelled, as far as that is known."""
     if row.orders is not None:
-        return ", ".join(f"{number} {word}" for word, number in tally(row.orders).items())
+        return _counted(row.orders)
     proof = row.outcome.confirmation if row.outcome is not None else None
     if proof is None:
         return "-"
@@ -131,4 +132,11 @@ def _orders(row: Row) -> str:
         told = [ack.cancelled for ack in proof.acks if ack.cancelled is not None]
         cancelled = tuple({each: None for ids in told for each in ids}) if told else None
     said = [("cancelled", cancelled), ("filled", proof.filled)]
-    return ", ".join(f"{len(ids)} {word}" for word, ids in said if ids is not None) or "-"
+    words = [f"{len(ids)} {word}" for word, ids in said if ids is not None]
+    if row.seen:
+        words.append(f"seen: {_counted(row.seen)}")
+    return ", ".join(words) or "-"
+
+
+def _counted(orders: Sequence[OpenOrder]) -> str:
+    return ", ".join(f"{number} {word}" for word, number in tally(orders).items())

@@ -153,7 +153,7 @@ class Execution:
         if operation.limiters is not None:
             cancels, others = operation.limiters
             return cancels if call.cancels else others
-        alone = self._precedence is Precedence.OTHER
+        alone = self._precedence >= Precedence.OTHER
         return self._account.places(call.origin) if alone else None
 
     def _ask_ledger(self) -> None:
@@ -334,7 +334,7 @@ class Execution:
                 account.pool.budgets.of(call.origin, account.credentials.api_key),
                 started=self._sent_at or self._loop.time(),
                 deadline=self._deadline,
-                urgent=self._precedence is not Precedence.OTHER,
+                urgent=self._precedence < Precedence.OTHER,
                 repeatable=call.repeatable,
                 patience=self._patience(),
                 endless_stamps=bool(call.nonces_per_second),

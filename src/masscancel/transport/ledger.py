@@ -25,6 +25,7 @@ SHARES: Final = {
     Precedence.AGAIN: 0.75,
     Precedence.OTHER: 0.5,
     Precedence.PROBE: 0.25,
+    Precedence.SPARE: 0.1,
 }
 #: A window is counted in so many slots.
 _SLOTS: Final = 60
@@ -232,7 +233,7 @@ class Ledger:
             again: what it has waited with.
         """
         now, share = self._clock(), SHARES[precedence]
-        probes = precedence is Precedence.PROBE
+        probes = precedence >= Precedence.PROBE
         room = again or Reservation(self, precedence)
         with self._lock:
             at = max(now, self._blocked_until(origin, api_key, probes=probes))
