@@ -5,22 +5,17 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
+from typer.core import TyperGroup
 from typer.main import get_command
 
-from masscancel.cli.accounts import accounts
-from masscancel.cli.cancel import cancel
-from masscancel.cli.demo import demo
 from masscancel.cli.failures import error_fields, failure
-from masscancel.cli.guard import guard
-from masscancel.cli.kill import kill
-from masscancel.cli.orders import orders
 from masscancel.cli.render import complain, print_json
-from masscancel.cli.simulate import sim
 from masscancel.cli.status import (
     EPILOG,
     GUARD_EPILOG,
@@ -30,18 +25,57 @@ from masscancel.cli.status import (
     Status,
     status_of,
 )
-from masscancel.cli.venues import venues
 from masscancel.cli.verbosity import LogLevel, Verbose, quiet, speak, speaking
-from masscancel.cli.watch import watch
 from masscancel.errors import MassCancelError
 
 __all__ = ["app", "run"]
 
-app = typer.Typer(
-    name="masscancel",
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+_HELP_OPTIONS: Final = {"help_option_names": ["-h", "--help"]}
+
+#: Where each command is; it is loaded when it is wanted, since a kill has no time for a simulator.
+_COMMANDS: Final = {
+    "demo": "masscancel.cli.demo",
+    "kill": "masscancel.cli.kill",
+    "accounts": "masscancel.cli.accounts",
+    "cancel": "masscancel.cli.cancel",
+    "orders": "masscancel.cli.orders",
+    "watch": "masscancel.cli.watch",
+    "guard": "masscancel.cli.guard",
+    "sim": "masscancel.cli.simulate",
+    "venues": "masscancel.cli.venues",
+}
+_EPILOGS: Final = {"guard": GUARD_EPILOG, "kill": KILL_EPILOG}
+
+
+class _Commands(TyperGroup):
+    """The commands, each loaded when it is wanted."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Their names, in the order of the help."""
+        del ctx
+        return [*_COMMANDS]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Load a command; ``None`` if there is none of that name."""
+        del ctx
+        if cmd_name not in _COMMANDS:
+            return None
+        if cmd_name not in self.commands:
+            self.commands[cmd_name] = _load(cmd_name)
+        return self.commands[cmd_name]
+
+
+def _load(name: str) -> Any:
+    command = getattr(import_module(_COMMANDS[name]), name)
+    alone = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
+    alone.command(
+        name,
+        help=_help(command),
+        epilog=_EPILOGS.get(name, STATUSES_ELSEWHERE),
+        # what follows guard's COMMAND is that command's own
+        context_settings={"allow_interspersed_args": name != "guard", **_HELP_OPTIONS},
+    )(speaking(command))
+    return get_command(alone)
 
 
 def _help(command: Callable[..., int]) -> str:
@@ -52,25 +86,12 @@ def _help(command: Callable[..., int]) -> str:
     )
 
 
-_COMMANDS: Final[Sequence[Callable[..., int]]] = (
-    demo,
-    kill,
-    accounts,
-    cancel,
-    orders,
-    watch,
-    guard,
-    sim,
-    venues,
+app = typer.Typer(
+    cls=_Commands,
+    name="masscancel",
+    pretty_exceptions_enable=False,
+    context_settings=_HELP_OPTIONS,
 )
-_EPILOGS: Final = {guard: GUARD_EPILOG, kill: KILL_EPILOG}
-for _command in _COMMANDS:
-    app.command(
-        help=_help(_command),
-        epilog=_EPILOGS.get(_command, STATUSES_ELSEWHERE),
-        # what follows guard's COMMAND is that command's own
-        context_settings={"allow_interspersed_args": _command is not guard},
-    )(speaking(_command))
 
 
 def _print_version(wanted: bool) -> None:

@@ -14,7 +14,7 @@ __all__ = ["AccountsFile", "OnlyVenue", "Selectors", "Tags", "chosen"]
 Selectors = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[SELECTOR]...",
+        metavar="SELECTOR",
         help="Names of accounts, such as 'mm-*'; all that match any.",
         show_default="every account",
     ),
