@@ -548,7 +548,7 @@ class TrialDialect(ThreeRequests):
 
     def _list(self, engine: Engine, request: SimRequest) -> SimReply:
         account, symbol = engine.accounts[request.api_key], request.query["symbol"] or None
-        names = [name for name in OpenOrder.__struct_fields__ if name != "book"]  # it has one
+        names = [name for name in OpenOrder.__struct_fields__ if hasattr(Order, name)]
         return json_reply(
             [
                 {name: getattr(order, name) for name in names}

@@ -1,8 +1,8 @@
 """Cancel every open order, at once: an asyncio client SDK for the kill switch of a strategy."""
 
-from importlib.metadata import PackageNotFoundError, version
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
 
-from masscancel.accounts import Accounts
 from masscancel.client import Client
 from masscancel.credentials import Credentials
 from masscancel.engine.gate import OrderGate
@@ -41,7 +41,10 @@ from masscancel.protection.dead_man import DeadMansSwitch
 from masscancel.protection.heartbeat import beat
 from masscancel.protection.on_exit import cancel_on_exit
 from masscancel.transport.pool import SessionPool
-from masscancel.venues.ascendex import AscendEX
+
+if TYPE_CHECKING:  # for what ``__getattr__`` loads
+    from masscancel.accounts import Accounts as Accounts
+    from masscancel.venues.ascendex import AscendEX as AscendEX
 
 __all__ = [
     "Accounts",
@@ -87,7 +90,17 @@ __all__ = [
     "subscribe",
 ]
 
-try:
-    __version__ = version("masscancel")
-except PackageNotFoundError:  # a source tree that was never installed
-    __version__ = "0"
+#: What few programs need is loaded when it is wanted.
+_ON_DEMAND: Final = {"Accounts": "masscancel.accounts", "AscendEX": "masscancel.venues.ascendex"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _ON_DEMAND:
+        return getattr(import_module(_ON_DEMAND[name]), name)
+    if name == "__version__":
+        metadata = import_module("importlib.metadata")
+        try:
+            return metadata.version("masscancel")
+        except metadata.PackageNotFoundError:  # a source tree that was never installed
+            return "0"
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

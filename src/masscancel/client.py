@@ -394,19 +394,19 @@ class Client(Generic[V]):
         operation = self._operation("open_orders", scope, deadline)
         return await self._publish(self._list(operation), operation, "listed")
 
-    async def look(self, scope: Scope, *, deadline: float) -> list[OpenOrder]:
+    async def look(self, scope: Scope, *, timeout: float = 5.0) -> list[OpenOrder]:
         """List a scope where there is room to spare: it takes a tenth of a rate at the most.
 
         Beside a kill, whose cancels and proofs go before it.
 
         Args:
             scope: what to list.
-            deadline: when the time is up, in the event loop's time.
+            timeout: seconds from now, covering every retry.
 
         Raises:
             MassCancelError: as :meth:`open_orders`.
         """
-        operation = self._operation("look", scope, deadline)
+        operation = self._operation("look", scope, self._deadline(timeout))
         operation.precedence = Precedence.SPARE
         return await self._publish(self._list(operation), operation, "listed")
 

@@ -122,20 +122,22 @@ class Entry:
 
     async def open_orders(self, scope: Scope, *, timeout: float) -> list[OpenOrder]:
         """List a scope, once the client is entered; within so many seconds."""
+        client, left = await self._entered_within(scope, timeout)
+        return await client.open_orders(
+            *(scope.account_category, scope.symbol), books=scope.books, timeout=left
+        )
+
+    async def look(self, scope: Scope, *, timeout: float) -> list[OpenOrder]:
+        """List a scope where there is room to spare, once the client is entered."""
+        client, left = await self._entered_within(scope, timeout)
+        return await client.look(scope, timeout=left)
+
+    async def _entered_within(self, scope: Scope, timeout: float) -> tuple[Client[Any], float]:
+        """The client for a scope that can be cancelled, and how many seconds are left."""
         self.origin(scope.account_category)
         now = asyncio.get_running_loop().time
         deadline = now() + timeout
-        client = await self._entered(deadline)
-        return await client.open_orders(
-            *(scope.account_category, scope.symbol),
-            books=scope.books,
-            timeout=max(deadline - now(), 0.001),
-        )
-
-    async def look(self, scope: Scope, *, deadline: float) -> list[OpenOrder]:
-        """List a scope where there is room to spare, once the client is entered."""
-        self.origin(scope.account_category)
-        return await (await self._entered(deadline)).look(scope, deadline=deadline)
+        return await self._entered(deadline), max(deadline - now(), 0.001)
 
     async def _entered(self, deadline: float) -> Client[Any]:
         """The client, once it is entered.

@@ -6,7 +6,6 @@ import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib import import_module
-from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -14,6 +13,7 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
+import masscancel as masscancel_package
 from masscancel.cli.failures import error_fields, failure
 from masscancel.cli.render import complain, print_json
 from masscancel.cli.status import (
@@ -96,7 +96,7 @@ app = typer.Typer(
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"masscancel {version('masscancel')}")
+        typer.echo(f"masscancel {masscancel_package.__version__}")
         raise typer.Exit
 
 

@@ -1,6 +1,5 @@
 """The rows of a kill: an account and a category each, and what is known of it."""
 
-import asyncio
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -46,10 +45,9 @@ class Row:
 
     async def look(self, timeout: float) -> None:
         """See what is open while it is being cancelled, where the venue's rates leave room."""
-        deadline = asyncio.get_running_loop().time() + timeout
         target, entry = self._target_and_entry()
         with suppress(MassCancelError):
-            self.seen = await entry.look(target.scope, deadline=deadline)
+            self.seen = await entry.look(target.scope, timeout=timeout)
 
     async def list(self, timeout: float) -> None:
         """List what is open, within so many seconds."""
