@@ -208,7 +208,7 @@ async def test_bad_scope_sends_nothing(
 @pytest.mark.parametrize(
     ("rates", "why"),
     [
-        ({"wieght": 100}, "no limit 'wieght'; there are: requests, weight"),
+        ({"wieght": 100}, "no limit 'wieght'; there are: requests, usdm_weight, weight"),
         ({"weight": -5}, "positive number"),
         ({"weight": 0}, "positive number"),
         ({"weight": float("nan")}, "positive number"),

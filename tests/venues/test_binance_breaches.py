@@ -335,7 +335,8 @@ def test_how_long_a_ban_lasts() -> None:
 def test_documented_limits(category: str, weight: int) -> None:
     """So much weight a minute and address; on spot, so many requests in five."""
     limits = {limit.name: limit for limit in VENUE.limits(VENUE.origin(category))}
-    assert (limits["weight"].amount, limits["weight"].seconds) == (weight, 60)
+    of_minute = limits["weight" if category == "spot" else "usdm_weight"]
+    assert (of_minute.amount, of_minute.seconds) == (weight, 60)
     assert {limit.per for limit in limits.values()} == {"origin"}
     assert ("requests" in limits) == (category == "spot")
     assert VENUE.limits("https://elsewhere.example") == ()
@@ -348,19 +349,19 @@ def costs(flow: Flow[Any]) -> list[Mapping[str, float]]:
 
 def test_what_each_call_costs() -> None:
     """By the documents; each name is that of a limit."""
-    one, of = Scope("spot", BTC), Scope("usdm", BTC)
+    one, of, usdm = Scope("spot", BTC), Scope("usdm", BTC), [{"usdm_weight": 1}]
     (order,) = decoded(calls_of(VENUE.open_orders(SPOT))[0], [ROW])
     assert costs(VENUE.cancel_all(SPOT, None)) == [{"weight": 80, "requests": 1}]
     assert costs(VENUE.open_orders(SPOT)) == [{"weight": 80, "requests": 1}]
     assert costs(VENUE.open_orders(one)) == [{"weight": 6, "requests": 1}]
     assert costs(VENUE.cancel_all(one, None)) == [{"weight": 1, "requests": 1}]
     assert costs(VENUE.order_states("spot", [order])) == [{"weight": 4, "requests": 1}]
-    assert costs(VENUE.cancel_all(USDM, None)) == [{"weight": 40}] * 2
-    assert costs(VENUE.open_orders(of)) == costs(VENUE.cancel_all(of, None)) == [{"weight": 1}] * 2
-    assert costs(VENUE.order_states("usdm", [order])) == [{"weight": 1}]
-    assert costs(VENUE.switch(of, 1_000)) == [{"weight": 10}]
+    assert costs(VENUE.cancel_all(USDM, None)) == [{"usdm_weight": 40}] * 2
+    assert costs(VENUE.open_orders(of)) == costs(VENUE.cancel_all(of, None)) == usdm * 2
+    assert costs(VENUE.order_states("usdm", [order])) == usdm
+    assert costs(VENUE.switch(of, 1_000)) == [{"usdm_weight": 10}]
     assert VENUE.probe(VENUE.spot_url).costs == {"weight": 1, "requests": 1}
-    assert VENUE.probe(VENUE.usdm_url).costs == {"weight": 1}
+    assert VENUE.probe(VENUE.usdm_url).costs == usdm[0]
 
 
 @pytest.mark.parametrize(
@@ -375,8 +376,9 @@ def test_what_has_been_spent(header: str, amount: float | None) -> None:
     """
     for date, ends_in in (("Tue, 14 Nov 2023 22:13:58 GMT", 2), ("today", inf)):
         reply = Reply(200, {"X-MBX-USED-WEIGHT-1M": header, "Date": date}, b"[]")
-        spent = {} if amount is None else {"weight": Spent(amount, ends_in)}
-        assert VENUE.spent(VENUE.spot_url, reply) == VENUE.spent(VENUE.usdm_url, reply) == spent
+        for url, name in ((VENUE.spot_url, "weight"), (VENUE.usdm_url, "usdm_weight")):
+            spent = {} if amount is None else {name: Spent(amount, ends_in)}
+            assert VENUE.spent(url, reply) == spent
 
 
 @pytest.mark.parametrize("headers", [{"Age": "3"}, {"X_Cache": "HIT"}])

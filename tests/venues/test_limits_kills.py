@@ -75,7 +75,7 @@ async def test_a_limit_that_names_no_time_is_waited_for(counted: Counted) -> Non
 
 async def test_cancels_that_were_given_up_take_no_room() -> None:
     """A hundred that waited were cancelled: the next kill waits for those that were sent only."""
-    async with crowd_of(USDM, 1, rates={"weight": 10}) as crowd:
+    async with crowd_of(USDM, 1, rates={"usdm_weight": 10}) as crowd:
         client = crowd.clients[0]
         given_up = [
             asyncio.create_task(client.cancel_all("usdm", "BTCUSDT", timeout=3600.0))
@@ -123,14 +123,14 @@ async def test_a_proof_says_when_a_ban_ends(counted: Counted) -> None:
 async def test_accounts_with_other_rates_share_the_address() -> None:
     """One desk states 24 a minute and the other 23: together they spend no more than 24."""
     limits = BinanceLimits(clock=time.monotonic, share=0.01)
-    async with crowd_of(USDM, 1, limits=limits, rates={"weight": 24}) as crowd:
+    async with crowd_of(USDM, 1, limits=limits, rates={"usdm_weight": 24}) as crowd:
         url, account = crowd.exchange.rest_url, crowd.accounts[0]
         async with SessionPool(warm=0) as pool:
             other = Client(
                 Credentials(account.api_key, account.api_secret),
                 venue=Binance(spot_url=NOWHERE, usdm_url=url),
                 pool=pool,
-                rates={"weight": 23},
+                rates={"usdm_weight": 23},
             )
             async with other:
                 calls = [

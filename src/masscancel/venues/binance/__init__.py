@@ -130,7 +130,7 @@ class _Side(msgspec.Struct, frozen=True, kw_only=True):
 
     def costs(self, weight: int) -> Mapping[str, float]:
         """The costs of a request of some weight, by the limits' names."""
-        return {limit.name: weight if limit.name == "weight" else 1 for limit in self.limits}
+        return {limit.name: weight if limit.name.endswith("weight") else 1 for limit in self.limits}
 
 
 #: Weights are those of each endpoint's page; limits those of ``enums.md`` and ``exchangeInfo``,
@@ -182,7 +182,7 @@ _SIDES: Final[Mapping[str, _Side]] = {
         list_one=1,
         list_all=40,
         state=1,
-        limits=(Limit(name="weight", amount=2_400, seconds=60.0),),
+        limits=(Limit(name="usdm_weight", amount=2_400, seconds=60.0),),
     ),
 }
 #: A cancel, and a clock. On spot a cancel that succeeds has cost nothing since 2026-04-02 (change
@@ -262,15 +262,15 @@ class Binance(Venue, frozen=True, kw_only=True):
         """The weight that the address has spent in the running minute, if the reply tells.
 
         The minute is one of the venue's clock ("General Info on Limits"), which a reply tells in
-        its ``Date``.
+        its ``Date``. Where both sides are at one origin, it may be that of either.
         """
-        del origin
         used = reply.headers.get(_USED_WEIGHT, "").strip()
         if not (used.isascii() and used.isdigit()):
             return {}
         date_ms = http_date(reply.headers.get("Date", ""))
         ends_in = math.inf if date_ms is None else 60 - date_ms // 1000 % 60
-        return {"weight": Spent(float(used), ends_in)}
+        names = [limit.name for limit in self.limits(origin) if limit.name.endswith("weight")]
+        return dict.fromkeys(names, Spent(float(used), ends_in))
 
     def cancel_all(self, scope: Scope, request_id: str | None) -> Flow[Ack]:
         """One cancel per symbol and book, in flight together; without a symbol, after a listing.
