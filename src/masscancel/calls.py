@@ -30,7 +30,7 @@ import msgspec
 
 from masscancel.credentials import Credentials
 from masscancel.errors import VenueError
-from masscancel.models import Ack, OrderUpdate
+from masscancel.models import Ack, OrderUpdate, Value
 
 __all__ = [
     "Call",
@@ -54,7 +54,7 @@ SMALL_REPLY: Final = 64 * 1024
 LISTING: Final = 64 * 1024 * 1024
 
 
-class Scope(msgspec.Struct, frozen=True):
+class Scope(Value, frozen=True):
     """The orders that a cancel or a listing covers. Nobody widens or narrows a scope silently.
 
     Attributes:

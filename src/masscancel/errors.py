@@ -31,7 +31,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any, ClassVar, Final
 
-from masscancel.models import Attempt, OpenOrder
+from masscancel.models import Attempt, OpenOrder, plain
 
 __all__ = [
     "AuthenticationError",
@@ -78,6 +78,8 @@ class MassCancelError(Exception):
     venue_may_have_acted: ClassVar[bool] = False
     #: Whether the connection it happened on, and others like it, may be broken.
     connection_suspect: ClassVar[bool] = False
+    #: The attributes that its class adds to the plain data.
+    facts: ClassVar[tuple[str, ...]] = ()
 
     retry_after: float | None = None
     #: Whether ``retry_after`` binds the key alone, and not everybody at the origin.
@@ -94,16 +96,9 @@ class MassCancelError(Exception):
 
     def to_dict(self) -> dict[str, Any]:
         """The error as plain data for JSON; nothing in it is secret."""
-        return {
-            "type": type(self).__name__,
-            "text": str(self),
-            "summary": self.summary,
-            "context": self.context,
-            "advice": self.advice,
-            "may_have_executed": self.may_have_executed,
-            "retry_after": self.retry_after,
-            "attempts": [attempt.to_dict() for attempt in self.attempts],
-        }
+        common = ("summary", "context", "advice", "may_have_executed", "retry_after", "attempts")
+        written = {name: plain(getattr(self, name)) for name in (*common, *self.facts)}
+        return {"type": type(self).__name__, "text": str(self), **written}
 
     def describe(self, attempts: Iterable[Attempt], *, context: str) -> None:
         """Say whose error this is and what had been tried. Called once, by the client."""
@@ -163,6 +158,8 @@ class VenueError(MassCancelError):
         http_status: the status of the HTTP reply, ``None`` on a stream.
     """
 
+    facts: ClassVar[tuple[str, ...]] = ("code", "reason", "http_status")
+
     def __init__(  # one place for what every venue can say
         self,
         code: int | str | None = None,
@@ -179,11 +176,6 @@ class VenueError(MassCancelError):
         self.message = message
         self.http_status = http_status
         self.retry_after = retry_after
-
-    def to_dict(self) -> dict[str, Any]:
-        """The error as plain data for JSON; nothing in it is secret."""
-        more = {"code": self.code, "reason": self.reason, "http_status": self.http_status}
-        return {**super().to_dict(), **more}
 
     @property
     def summary(self) -> str:
@@ -231,6 +223,7 @@ class StampRefused(InvalidRequest):
         date_ms: its time when it refused, to the second, ms since the epoch; ``None`` if unknown.
     """
 
+    facts = (*InvalidRequest.facts, "date_ms")
     worth_retrying = True
     date_ms: int | None = None
 
@@ -291,15 +284,12 @@ class NotFlat(MassCancelError):
         residual: the open orders of the latest listing that could be read.
     """
 
+    facts = ("residual",)
     advice = "these orders are live: cancel them by other means"
 
     def __init__(self, message: str, *, residual: Iterable[OpenOrder] = ()) -> None:
         super().__init__(message)
         self.residual = tuple(residual)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The error as plain data for JSON; nothing in it is secret."""
-        return {**super().to_dict(), "residual": [order.to_dict() for order in self.residual]}
 
 
 class Unproven(MassCancelError):
@@ -315,6 +305,8 @@ class Halted(MassCancelError):
         until: the time by which every attempt has resolved or expired, in ms since the epoch;
             ``None`` if that is not known.
     """
+
+    facts = ("until",)
 
     def __init__(self, message: str, *, until: int | None = None) -> None:
         super().__init__(message)

@@ -7,11 +7,10 @@ for what a person wants to read after a kill, DEBUG for each attempt. Nothing in
 
 import logging
 from collections.abc import Callable
-from typing import Final, Literal
-
-import msgspec
+from typing import Final
 
 from masscancel.calls import Scope
+from masscancel.models import Fate, Path, Value
 
 __all__ = [
     "AttemptEnded",
@@ -31,8 +30,13 @@ __all__ = [
 log = logging.getLogger("masscancel")
 
 
-class Event(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+class Event(Value, frozen=True, kw_only=True, tag=True):
     """Anything that happens."""
+
+    @property
+    def level(self) -> int:
+        """The level at which it is logged."""
+        return logging.DEBUG
 
 
 class CallStarted(Event, frozen=True, kw_only=True):
@@ -69,27 +73,39 @@ class AttemptSent(Event, frozen=True, kw_only=True):
 
     call_id: str
     attempt: int
-    path: Literal["rest", "stream"]
+    path: Path
     origin: str
     cancels: bool
     sent_at_ms: int
 
 
 class AttemptEnded(Event, frozen=True, kw_only=True):
-    """An attempt has ended.
+    """An attempt has ended; that may be after its call, if it lost a race.
+
+    Of an attempt that was never stamped, this is the only event.
 
     Attributes:
         call_id: whose it is.
         attempt: its number within the call, from 1.
+        path: as in :class:`AttemptSent`.
+        origin: likewise.
+        cancels: likewise.
         fate: as in :class:`~masscancel.Attempt`.
-        error: what went wrong, ``""`` if nothing.
+        error: the name of the error's class, ``""`` if there is none.
+        reason: what went wrong, in a sentence; ``""`` if nothing.
+        http_status: the status of the HTTP reply; ``None`` without one.
         elapsed: from when it was stamped, in seconds; 0 where it never was.
     """
 
     call_id: str
     attempt: int
-    fate: str
-    error: str
+    path: Path
+    origin: str
+    cancels: bool
+    fate: Fate
+    error: str = ""
+    reason: str = ""
+    http_status: int | None = None
     elapsed: float
 
 
@@ -122,6 +138,19 @@ class CallEnded(Event, frozen=True, kw_only=True):
     attempts: int
     elapsed: float
 
+    @property
+    def level(self) -> int:
+        """What a person wants to read after a kill: anything but a listing that came back."""
+        if not self.ok:
+            return logging.WARNING
+        return logging.DEBUG if self.name in ("look", "open_orders") else logging.INFO
+
+    def __str__(self) -> str:
+        sent = f"{self.attempts} sent, {self.elapsed:.3f} s"
+        if not self.ok:
+            return f"{self.outcome} ({sent})"
+        return f"{self.name} {self.scope} on {self.venue} [{self.account}]: {self.outcome}, {sent}"
+
 
 class OriginBlocked(Event, frozen=True, kw_only=True):
     """A venue wants nothing more for a while; everybody in the process waits.
@@ -138,25 +167,44 @@ class OriginBlocked(Event, frozen=True, kw_only=True):
     seconds: float
     reason: str
 
+    @property
+    def level(self) -> int:
+        """A warning."""
+        return logging.WARNING
 
-class GateShut(Event, frozen=True, kw_only=True):
+    def __str__(self) -> str:
+        who = f"{self.origin} [{self.account}]" if self.account else self.origin
+        return f"{who} asks to wait {self.seconds:.1f} s: {self.reason}"
+
+
+class _GateEvent(Event, frozen=True, kw_only=True):
+    """A gate has changed."""
+
+    gate: str
+
+    @property
+    def level(self) -> int:
+        """A person wants to read it."""
+        return logging.INFO
+
+    def __str__(self) -> str:
+        return f"the gate {self.gate}: {type(self).__name__}"
+
+
+class GateShut(_GateEvent, frozen=True, kw_only=True):
     """A gate lets no further order pass.
 
     Attributes:
         gate: its name.
     """
 
-    gate: str
 
-
-class GateOpened(Event, frozen=True, kw_only=True):
+class GateOpened(_GateEvent, frozen=True, kw_only=True):
     """A gate lets orders pass again.
 
     Attributes:
         gate: its name.
     """
-
-    gate: str
 
 
 class SwitchFired(Event, frozen=True, kw_only=True):
@@ -169,6 +217,15 @@ class SwitchFired(Event, frozen=True, kw_only=True):
 
     targets: tuple[str, ...]
     silent_for: float
+
+    @property
+    def level(self) -> int:
+        """A warning."""
+        return logging.WARNING
+
+    def __str__(self) -> str:
+        silence = f"{self.silent_for:.1f} s of silence"
+        return f"the dead man's switch fires after {silence}: {', '.join(self.targets)}"
 
 
 Listener = Callable[[Event], object]
@@ -221,35 +278,8 @@ class Publisher:
 
 
 def _log(event: Event) -> None:
-    """Write an event to the log, in a sentence."""
-    match event:
-        case CallEnded(ok=True):
-            level = logging.INFO if event.name not in ("look", "open_orders") else logging.DEBUG
-            log.log(
-                level,
-                "%s %s on %s [%s]: %s, %d sent, %.3f s",
-                *(event.name, event.scope, event.venue, event.account),
-                *(event.outcome, event.attempts, event.elapsed),
-            )
-        case CallEnded():
-            log.warning("%s (%d sent, %.3f s)", event.outcome, event.attempts, event.elapsed)
-        case OriginBlocked():
-            log.warning(
-                "%s%s asks to wait %.1f s: %s",
-                event.origin,
-                f" [{event.account}]" if event.account else "",
-                *(event.seconds, event.reason),
-            )
-        case SwitchFired():
-            log.warning(
-                "the dead man's switch fires after %.1f s of silence: %s",
-                event.silent_for,
-                ", ".join(event.targets),
-            )
-        case GateShut() | GateOpened():
-            log.info("the gate %s: %s", event.gate, type(event).__name__)
-        case _:
-            log.debug("%s", event)
+    """Log an event as it reads; it is the record's one argument, for formatters."""
+    log.log(event.level, "%s", event)
 
 
 #: The listeners of the whole process.

@@ -137,6 +137,11 @@ class Target(msgspec.Struct, frozen=True):
         """
         return scope_of(self.account_category, self.symbol, self.books)
 
+    def to_dict(self) -> dict[str, Any]:
+        """The target as plain data for JSON; nothing in it is secret."""
+        scope = Scope(self.account_category, self.symbol, self.books)
+        return {"account": self.client.account, **scope.to_dict()}
+
     def __str__(self) -> str:
         scope = Scope(self.account_category, self.symbol, self.books)
         return f"{scope} [{self.client.account}]"
@@ -167,10 +172,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     def to_dict(self) -> dict[str, Any]:
         """The outcome as plain data for JSON; nothing in it is secret."""
         return {
-            "account": self.target.client.account,
-            "account_category": self.target.account_category,
-            "symbol": self.target.symbol,
-            "books": self.target.books,
+            **self.target.to_dict(),
             "ok": self.ok,
             "ack": None if self.ack is None else self.ack.to_dict(),
             "confirmation": None if self.confirmation is None else self.confirmation.to_dict(),

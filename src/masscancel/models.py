@@ -1,5 +1,6 @@
 """The values that callers get: immutable, comparable, and honest about what is not known."""
 
+import math
 from decimal import Decimal
 from typing import Any, Literal
 
@@ -12,6 +13,8 @@ __all__ = [
     "Gap",
     "OpenOrder",
     "OrderUpdate",
+    "Value",
+    "plain",
 ]
 
 # ``gc=False`` where nothing that a value holds can lead back to it: ten thousand open orders are
@@ -25,25 +28,34 @@ OrderState = Literal["open", "filled", "cancelled", "rejected"]
 Permission = Literal["yes", "no", "unknown"]
 
 
-class _Value(msgspec.Struct, frozen=True, gc=False):
+class Value(msgspec.Struct, frozen=True, gc=False):
     """A value that can be written as JSON."""
 
     def to_dict(self) -> dict[str, Any]:
-        """The value as plain data for JSON: decimals and bytes as text; nothing in it is secret."""
-        plain: dict[str, Any] = _plain(msgspec.to_builtins(self, builtin_types=(bytes,)))
-        return plain
+        """The value as plain data for JSON; nothing in it is secret."""
+        written: dict[str, Any] = plain(self)
+        return written
 
 
-def _plain(value: Any) -> Any:
-    """Data for JSON, in which a reply's bytes are text."""
+def plain(value: Any) -> Any:
+    """Values, and collections of them, as plain data for JSON.
+
+    Decimals and bytes become text, tuples lists, and a number that JSON does not have ``None``.
+    """
+    return _finite(msgspec.to_builtins(value, builtin_types=(bytes,)))
+
+
+def _finite(value: Any) -> Any:
     if isinstance(value, dict):
-        return {name: _plain(each) for name, each in value.items()}
+        return {name: _finite(each) for name, each in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(each) for each in value]
+        return [_finite(each) for each in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
     return value.decode(errors="replace") if isinstance(value, bytes) else value
 
 
-class Attempt(_Value, frozen=True, kw_only=True, gc=False):
+class Attempt(Value, frozen=True, kw_only=True, gc=False):
     """One writing of a call to the wire, and its fate.
 
     Attributes:
@@ -67,7 +79,7 @@ class Attempt(_Value, frozen=True, kw_only=True, gc=False):
     local_sent_at_ms: int | None = None
 
 
-class Ack(_Value, frozen=True, kw_only=True, gc=False):
+class Ack(Value, frozen=True, kw_only=True, gc=False):
     """The venue says that it has **received** the request. It proves nothing else.
 
     Attributes:
@@ -99,7 +111,7 @@ class Ack(_Value, frozen=True, kw_only=True, gc=False):
     left_out: tuple[str, ...] = ()
 
 
-class OpenOrder(_Value, frozen=True, kw_only=True, gc=False):
+class OpenOrder(Value, frozen=True, kw_only=True, gc=False):
     """One open order, as a venue lists it.
 
     Attributes:
@@ -127,7 +139,7 @@ class OpenOrder(_Value, frozen=True, kw_only=True, gc=False):
     reduce_only: bool = False
 
 
-class OrderUpdate(_Value, frozen=True, kw_only=True, gc=False):
+class OrderUpdate(Value, frozen=True, kw_only=True, gc=False):
     """One order has changed, as the venue's stream tells it.
 
     Attributes:
@@ -164,7 +176,7 @@ class OrderUpdate(_Value, frozen=True, kw_only=True, gc=False):
         return self.state == "open"
 
 
-class Gap(_Value, frozen=True, kw_only=True):
+class Gap(Value, frozen=True, kw_only=True):
     """Updates of a category may be missing from here on back to the last one.
 
     Attributes:
@@ -176,7 +188,7 @@ class Gap(_Value, frozen=True, kw_only=True):
     reason: str
 
 
-class Confirmation(_Value, frozen=True, kw_only=True):
+class Confirmation(Value, frozen=True, kw_only=True):
     """Proof that the scope was flat: two empty listings, and nothing opened in between.
 
     It holds for orders that the venue makes visible within ``settle``.

@@ -5,6 +5,7 @@ import logging
 import signal
 import time
 
+import msgspec
 import pytest
 
 from cli_support import at_a_terminal, spawn
@@ -39,7 +40,11 @@ def sent(attempt: int, *, call: str = "a", cancels: bool = True) -> AttemptSent:
 
 def ended(attempt: int, fate: str, *, call: str = "a") -> AttemptEnded:
     """An attempt that ends."""
-    return AttemptEnded(call_id=call, attempt=attempt, fate=fate, error="", elapsed=0.0)
+    common = {"path": "rest", "origin": "", "cancels": True, "elapsed": 0.0}
+    return msgspec.convert(
+        {"type": "AttemptEnded", "call_id": call, "attempt": attempt, "fate": fate, **common},
+        AttemptEnded,
+    )
 
 
 def test_the_line_counts_attempts() -> None:

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 import masscancel
-from masscancel import MassCancelError, OrderGate, ScopeError, Target, cancel_many
+from masscancel import MassCancelError, OrderGate, RetryPolicy, ScopeError, Target, cancel_many
 from masscancel.events import (
     AttemptEnded,
     AttemptSent,
@@ -53,6 +53,45 @@ async def test_a_call_tells_its_story(exchange: SimulatedExchange, heard: list[E
     end = story[-1]
     assert isinstance(end, CallEnded)
     assert (end.ok, end.outcome, end.attempts) == (True, "acknowledged", 2)
+
+
+async def test_the_end_of_a_lost_race_is_told(exchange: SimulatedExchange) -> None:
+    """An attempt that another has overtaken ends, too: at the deadline, if nobody answers."""
+    exchange.faults.add(Hang(), operation="cancel-all")
+    ended: asyncio.Queue[AttemptEnded | CallEnded] = asyncio.Queue()
+    quick = RetryPolicy(patience=0.01)
+    async with client_of(exchange, account_of(exchange), retry=quick) as client:
+
+        def listen(event: Event) -> None:
+            if isinstance(event, AttemptEnded | CallEnded):
+                ended.put_nowait(event)
+
+        client.pool.subscribe(listen)
+        await client.cancel_all("cash", timeout=0.3)
+        events = [await ended.get() for _ in range(3)]
+    second, call, first = events
+    assert isinstance(second, AttemptEnded)
+    assert isinstance(call, CallEnded)
+    assert isinstance(first, AttemptEnded)
+    assert [(each.attempt, each.fate) for each in (second, first)] == [
+        (2, "answered"),
+        (1, "unknown"),
+    ]
+    assert (second.http_status, second.origin, second.cancels) == (200, exchange.rest_url, True)
+    assert (first.http_status, first.path, first.error) == (None, "rest", "")
+
+
+async def test_the_end_of_an_attempt_says_why(
+    exchange: SimulatedExchange, heard: list[Event]
+) -> None:
+    """The class of the error, its sentence, the status of the reply."""
+    exchange.faults.add(Answer(503), operation="cancel-all")
+    async with client_of(exchange, account_of(exchange)) as client:
+        await client.cancel_all("cash")
+    first, _ = [each for each in heard if isinstance(each, AttemptEnded) and each.cancels]
+    assert (first.error, first.http_status) == ("VenueUnavailable", 503)
+    assert "503" in first.reason
+    assert first.elapsed > 0
 
 
 async def test_a_failure_is_told(exchange: SimulatedExchange, heard: list[Event]) -> None:

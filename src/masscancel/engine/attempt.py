@@ -56,6 +56,7 @@ class LiveAttempt:
         "expires_at",
         "expires_at_ms",
         "fate",
+        "http_status",
         "number",
         "stamped_at",
     )
@@ -73,6 +74,7 @@ class LiveAttempt:
         self.number = 0
         self.fate: Fate = "open"
         self.stamped_at = 0.0
+        self.http_status: int | None = None
         self.expires_at: float | None = None
         self.expires_at_ms: int | None = None
         self._credentials = credentials
@@ -277,6 +279,7 @@ class RestAttempt(LiveAttempt):
         if isinstance(result, MassCancelError):
             self._fail(result)
             return
+        self.http_status = result.status
         if self._on_reply is not None:
             self._on_reply(result)
         assert self._signed is not None  # noqa: S101  # for the type checker: it was written

@@ -7,6 +7,7 @@ attempt and a verdict come into being when the first fails or is slow.
 import asyncio
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from masscancel.calls import Call, Precedence, Reply
@@ -389,17 +390,22 @@ class Execution:
         """Let attempts that lost a race go on until the deadline, so that their fate is known."""
         for attempt in self._running:
             if attempt.reached:
-                self._account.pool.timers.at(self._deadline, attempt.abandon)
+                self._account.pool.timers.at(self._deadline, partial(self._abandon, attempt))
             else:
-                attempt.abandon()
+                self._abandon(attempt)
         self._running.clear()
 
     def _give_up_running(self) -> None:
         for attempt in self._running:
             self._gave_up |= attempt.reached
+            self._abandon(attempt)
+        self._running.clear()
+
+    def _abandon(self, attempt: LiveAttempt) -> None:
+        """Give an attempt up, unless it has ended, and tell that."""
+        if attempt.fate == "open":
             attempt.abandon()
             self._operation.ended(attempt, None)
-        self._running.clear()
 
     def _stop_asking(self) -> None:
         """Give back what was held to send, or wait for it no longer."""

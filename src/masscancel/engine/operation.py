@@ -175,8 +175,13 @@ class Operation:
                 AttemptEnded(
                     call_id=self.id,
                     attempt=attempt.number,
+                    path=attempt.path,
+                    origin=attempt.call.origin,
+                    cancels=attempt.call.cancels,
                     fate=attempt.fate,
-                    error="" if error is None else str(error),
+                    error="" if error is None else type(error).__name__,
+                    reason="" if error is None else str(error),
+                    http_status=attempt.http_status,
                     elapsed=time.monotonic() - stamped_at if stamped_at else 0.0,
                 )
             )
