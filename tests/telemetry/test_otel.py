@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
-from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.sdk.trace.sampling import ALWAYS_ON, Decision, Sampler, SamplingResult
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, Sampler
 from opentelemetry.trace import SpanKind, StatusCode
 
 from masscancel import (
@@ -27,6 +27,7 @@ from masscancel import (
     Target,
     cancel_many,
 )
+from masscancel.events import AttemptEnded
 from masscancel.sim import Answer, Hang, SimulatedExchange
 from masscancel.telemetry.otel import OpenTelemetry
 from support import SECRETS, account_of, client_of, cold_pool
@@ -35,30 +36,13 @@ from telemetry_support import TELLTALE, attempt_ended, ended, sent, started, tro
 _NS = 1_000_000_000
 
 
-class Under(SpanProcessor):
-    """Counts the spans that have begun and not ended."""
-
-    def __init__(self) -> None:
-        self.way = 0
-
-    def on_start(self, span: Span, parent_context: object = None) -> None:
-        """One more."""
-        self.way += 1
-
-    def on_end(self, span: ReadableSpan) -> None:
-        """One less."""
-        self.way -= 1
-
-
 class Collector:
     """A whole SDK in memory, and our listener in front of it."""
 
     def __init__(self, *, sampler: Sampler = ALWAYS_ON, **options: Any) -> None:
         self.exporter = InMemorySpanExporter()
-        self.under = Under()
         self.provider = TracerProvider(sampler, shutdown_on_exit=False)
         self.provider.add_span_processor(SimpleSpanProcessor(self.exporter))
-        self.provider.add_span_processor(self.under)
         self.reader = InMemoryMetricReader()
         meters = MeterProvider([self.reader], shutdown_on_exit=False)
         self.listener = OpenTelemetry(self.provider, meters, **options)
@@ -233,44 +217,58 @@ async def test_what_never_left(collector: Collector) -> None:
     assert collector.points("masscancel.attempt.duration") == []
 
 
+def children(collector: Collector, call: ReadableSpan) -> list[ReadableSpan]:
+    """The spans of a call's attempts."""
+    return [
+        span
+        for span in collector.spans("attempt")
+        if span.parent is not None and span.parent.span_id == call.context.span_id
+    ]
+
+
 @pytest.mark.asyncio
-async def test_nothing_is_left_open(exchange: SimulatedExchange, collector: Collector) -> None:
-    """However calls end, each span ends; one that lost a race does so after its call."""
-    done = asyncio.Event()
+async def test_no_attempt_is_missing(exchange: SimulatedExchange, collector: Collector) -> None:
+    """However calls end, each attempt has its span; one that lost a race ends after its call."""
+    await trouble(exchange, collector.listener)
+    lost = asyncio.Event()
 
     def listen(event: Any) -> None:
         collector.listener(event)
-        if not collector.under.way:
-            done.set()
+        if isinstance(event, AttemptEnded) and event.fate == "unknown":
+            lost.set()
 
-    await trouble(exchange, listen)
-    assert collector.under.way == 0
-    done.clear()
     exchange.faults.add(Hang(), operation="cancel-all")
     quick = RetryPolicy(patience=0.01)
     async with client_of(exchange, account_of(exchange, 1), retry=quick) as client:
         client.pool.subscribe(listen)
         await client.cancel_all("cash", timeout=0.3)
-        assert collector.under.way == 1
         async with asyncio.timeout(10):
-            await done.wait()
-    loser = max(collector.spans("attempt"), key=lambda span: span.end_time or 0)
-    assert facts(loser)["error.type"] == "unknown"
+            await lost.wait()
+    calls = collector.spans("ascendex")
+    assert len(calls) == 11
+    for call in calls:
+        attempts = children(collector, call)
+        assert len(attempts) == facts(call).get("masscancel.call.attempts", 0)
+    loser, winner = children(collector, calls[-1])
+    assert (facts(loser)["error.type"], facts(winner)["masscancel.fate"]) == ("unknown", "answered")
+    assert (loser.end_time or 0) > (calls[-1].end_time or 0)
 
 
 def test_what_never_ends_is_bounded() -> None:
-    """Of too many open spans, the oldest end as errors; what follows of them is ignored."""
+    """Of too much that goes on, the oldest ends as an error; what follows of it is ignored."""
     collector = Collector(most_open=10)
     for number in range(30):
         collector.listener(started(f"call-{number}"))
-    assert collector.under.way == 10
     lost = collector.spans()
     assert [facts(span)["masscancel.call.id"] for span in lost] == [f"call-{n}" for n in range(20)]
     assert {facts(span)["error.type"] for span in lost} == {"lost"}
     assert {span.status.status_code for span in lost} == {StatusCode.ERROR}
     for event in (sent("call-0"), attempt_ended("call-0"), ended("call-0"), sent("of nobody")):
         collector.listener(event)
-    assert (collector.under.way, len(collector.spans())) == (10, 20)
+    assert len(collector.spans()) == 20
+    for number in range(20, 30):
+        collector.listener(ended(f"call-{number}"))
+    assert [each.status.status_code for each in collector.spans()[20:]] == [StatusCode.UNSET] * 10
     with pytest.raises(ConfigurationError, match="most_open"):
         OpenTelemetry(most_open=0)
 
@@ -329,33 +327,16 @@ def test_threads() -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert collector.under.way == 0
     assert len(collector.spans("attempt")) == len(collector.spans("cancel_all")) == 1600
     [calls] = collector.points("masscancel.call.duration")
     assert calls.count == 1600
 
 
-class Only(Sampler):
-    """Samples the calls of one account."""
-
-    def should_sample(self, *arguments: Any, **more: Any) -> SamplingResult:
-        """Whether it is that account's."""
-        wanted = (more.get("attributes") or arguments[4])["masscancel.account"] == "wanted"
-        return SamplingResult(Decision.RECORD_AND_SAMPLE if wanted else Decision.DROP)
-
-    def get_description(self) -> str:
-        """Say what it does."""
-        return "only one account"
-
-
-def test_what_is_not_sampled_takes_no_room() -> None:
-    """A span that the SDK does not want is not kept, and pushes no other out."""
-    collector = Collector(most_open=1, sampler=Only())
-    collector.listener(started("a", account="wanted"))
-    for number in range(3):
-        collector.listener(started(f"{number}", account="another"))
-        collector.listener(ended(f"{number}", account="another"))
-    collector.listener(ended("a", account="wanted"))
-    [span] = collector.spans()
-    assert facts(span)["masscancel.outcome"] == "acknowledged"
-    assert [point.count for point in collector.points("masscancel.call.duration")] == [3, 1]
+def test_what_is_not_sampled_is_counted() -> None:
+    """Where the SDK wants no span, there is none; the metrics are as ever."""
+    collector = Collector(sampler=ALWAYS_OFF)
+    for event in (started(), sent(), attempt_ended(), ended()):
+        collector.listener(event)
+    assert collector.spans() == []
+    [calls] = collector.points("masscancel.call.duration")
+    assert calls.count == 1

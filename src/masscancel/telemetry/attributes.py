@@ -4,6 +4,7 @@ Source of the names: OpenTelemetry's semantic conventions for HTTP, servers and 
 """
 
 import re
+from collections.abc import Collection
 from functools import lru_cache
 from typing import Final, TypeAlias
 from urllib.parse import urlsplit
@@ -35,10 +36,17 @@ def name_of(event: Event) -> str:
     return f"masscancel.{'_'.join(words).lower()}"
 
 
-def attributes_of(event: Event) -> Attributes:
-    """All that an event says, but for what is empty; ids of orders are counted only."""
+def attributes_of(event: Event, without: Collection[str] = ()) -> Attributes:
+    """All that an event says, but for what is empty; ids of orders are counted only.
+
+    Args:
+        event: any.
+        without: fields that are left out.
+    """
     found: Attributes = {}
     for field in event.__struct_fields__:
+        if field in without:
+            continue
         value = getattr(event, field)
         if isinstance(value, Scope):
             found["masscancel.account_category"] = value.account_category

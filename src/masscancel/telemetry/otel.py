@@ -1,6 +1,7 @@
 """OpenTelemetry: spans and metrics (extra ``otel``). What becomes of them is the user's SDK's."""
 
 import threading
+import time
 from collections.abc import Callable
 from importlib.metadata import version
 from typing import Final, TypeAlias
@@ -11,7 +12,7 @@ from masscancel.telemetry.attributes import Attributes, attributes_of, error_typ
 from masscancel.telemetry.measures import INSTRUMENTS, Instrument, measures
 
 try:
-    from opentelemetry.context import Context
+    from opentelemetry.context import Context, get_current
     from opentelemetry.metrics import Meter, MeterProvider, get_meter
     from opentelemetry.trace import (
         Span,
@@ -29,18 +30,40 @@ __all__ = ["OpenTelemetry"]
 _NAME: Final = "masscancel"
 #: A call by its id and 0, an attempt by its call's id and its number.
 _Key: TypeAlias = tuple[str, int]
+#: What the beginning of a span has said already.
+_SAID: Final = frozenset({*CallStarted.__struct_fields__, *AttemptSent.__struct_fields__})
+
+
+class _Begun:
+    """A call or an attempt that goes on. Its span is made when something ends.
+
+    Args:
+        event: its beginning.
+        parent: the caller's context, or the attempt's call.
+    """
+
+    __slots__ = ("at_ns", "event", "parent", "span")
+
+    def __init__(self, event: Event, parent: "Context | _Begun") -> None:
+        self.at_ns = time.time_ns()
+        self.event = event
+        self.parent = parent
+        self.span: Span | None = None
 
 
 class OpenTelemetry:
     """A listener that makes a span of each public call, one of each of its attempts, and metrics.
 
     A call's span has for its parent what was the caller's current span. A failure ends a span with
-    the status *error* and the class of the error as ``error.type``. May be called from any thread.
+    the status *error* and the class of the error as ``error.type``. Spans are handed to the SDK
+    when the first attempt has ended, and not before: the request waits for none. May be called from
+    any thread.
 
     Args:
         tracer_provider: whose spans they are; ``None`` for the process's own.
         meter_provider: whose metrics they are; ``None`` for the process's own.
-        most_open: how many spans may be open at once; of more, the oldest is ended as an error.
+        most_open: how many calls and attempts may go on at once; of more, the oldest ends as an
+            error.
 
     Raises:
         ConfigurationError: ``most_open`` is no positive number.
@@ -63,65 +86,66 @@ class OpenTelemetry:
         self._records = {instrument: _record(meter, instrument) for instrument in INSTRUMENTS}
         self._most = most_open
         self._lock = threading.RLock()
-        self._open: dict[_Key, Span] = {}  # the oldest first
+        self._open: dict[_Key, _Begun] = {}  # the oldest first
 
     def __call__(self, event: Event) -> None:
         """Take note of an event."""
-        for instrument, value, attributes in measures(event):
-            self._records[instrument](value, attributes)
         match event:
             case CallStarted():
-                name = f"{event.name} {event.venue}"
-                span = self._tracer.start_span(name, attributes=attributes_of(event))
-                self._keep((event.call_id, 0), span)
+                self._keep((event.call_id, 0), _Begun(event, get_current()))
             case AttemptSent():
-                self._keep((event.call_id, event.attempt), self._start_attempt(event))
+                if call := self._open.get((event.call_id, 0)):
+                    self._keep((event.call_id, event.attempt), _Begun(event, call))
             case AttemptEnded():
-                sent = self._take((event.call_id, event.attempt))
-                _end(self._start_attempt(event) if sent is None else sent, event)
+                begun = self._take((event.call_id, event.attempt))
+                if begun is None and (call := self._open.get((event.call_id, 0))):
+                    begun = _Begun(event, call)  # it never left
+                self._end(begun, event, event.reason)
             case CallEnded():
-                _end(self._take((event.call_id, 0)), event)
+                self._end(self._take((event.call_id, 0)), event, event.outcome)
+        for instrument, value, attributes in measures(event):
+            self._records[instrument](value, attributes)
 
-    def _start_attempt(self, event: AttemptSent | AttemptEnded) -> Span | None:
-        """The span of an attempt, from now on; none if its call has none."""
-        call = self._open.get((event.call_id, 0))
-        if call is None:
-            return None
-        return self._tracer.start_span(
-            f"{event.path} attempt",
-            set_span_in_context(call, Context()),
-            SpanKind.CLIENT,
-            attributes_of(event),
-        )
-
-    def _take(self, key: _Key) -> Span | None:
+    def _take(self, key: _Key) -> _Begun | None:
         with self._lock:
             return self._open.pop(key, None)
 
-    def _keep(self, key: _Key, span: Span | None) -> None:
-        """Keep an open span until its end; end the oldest if there are too many."""
-        if span is None or not span.is_recording():
-            return
+    def _keep(self, key: _Key, begun: _Begun) -> None:
+        """Keep what has begun until its end; end the oldest if there is too much."""
         lost = []
         with self._lock:
-            self._open[key] = span
+            self._open[key] = begun
             while len(self._open) > self._most:
                 lost.append(self._open.pop(next(iter(self._open))))
         for each in lost:
-            each.set_attribute("error.type", "lost")
-            each.set_status(StatusCode.ERROR, "nothing was heard of its end")
-            each.end()
+            span = self._span(each)
+            span.set_attribute("error.type", "lost")
+            span.set_status(StatusCode.ERROR, "nothing was heard of its end")
+            span.end()
 
+    def _end(self, begun: _Begun | None, event: Event, words: str) -> None:
+        """End a span, now, as an event says."""
+        if begun is None:
+            return
+        span = self._span(begun)
+        span.set_attributes(attributes_of(event, without=_SAID))
+        if error_type(event):
+            span.set_status(StatusCode.ERROR, words)
+        span.end()
 
-def _end(span: Span | None, event: AttemptEnded | CallEnded) -> None:
-    """End a span, now, as an event says."""
-    if span is None:
-        return
-    span.set_attributes(attributes_of(event))
-    if error_type(event):
-        words = event.outcome if isinstance(event, CallEnded) else event.reason
-        span.set_status(StatusCode.ERROR, words)
-    span.end()
+    def _span(self, begun: _Begun) -> Span:
+        """The span of a call or an attempt; made when it is first asked for."""
+        if begun.span is None:
+            event, parent = begun.event, begun.parent
+            if isinstance(parent, _Begun):
+                parent = set_span_in_context(self._span(parent), Context())
+            name, kind = "attempt", SpanKind.CLIENT
+            if isinstance(event, CallStarted):
+                name, kind = f"{event.name} {event.venue}", SpanKind.INTERNAL
+            begun.span = self._tracer.start_span(
+                name, parent, kind, attributes_of(event), start_time=begun.at_ns
+            )
+        return begun.span
 
 
 def _record(meter: Meter, instrument: Instrument) -> Callable[[float, Attributes], None]:
