@@ -28,6 +28,14 @@ from masscancel import (
 )
 from masscancel.calls import Scope
 from masscancel.cli.lines import JsonLines
+from masscancel.cli.on_fire import (
+    VARIABLE,
+    OnFire,
+    OnFireTimeout,
+    actions_of,
+    check_actions,
+    fire,
+)
 from masscancel.cli.options import (
     Account,
     Category,
@@ -86,6 +94,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     hidden: Sequence[str]
     leave_descendants: bool
     as_json: bool
+    #: What became of the command and of its orders, for ``--on-fire``.
+    outcome: dict[str, Any]
 
     def shown(self, command: str) -> str:
         """A command line as far as it is of use, without this account's secrets."""
@@ -152,6 +162,8 @@ def guard(
             help="Name the processes that the command leaves behind; do not end them.",
         ),
     ] = False,
+    on_fire: OnFire = None,
+    on_fire_timeout: OnFireTimeout = 10.0,
     json_lines: Annotated[
         bool,
         typer.Option(
@@ -196,8 +208,11 @@ def guard(
     lines = JsonLines(wanted=json_lines)
     status: int = Status.INTERRUPTED
     error = None
+    actions = actions_of(on_fire)
+    outcome: dict[str, Any] = {"ok": False}
     try:
         _check_timeout(beat_timeout)
+        check_actions(actions, on_fire_timeout)
         scoped: Scoped
         if accounts_file is not None or selectors or tags:
             _check_alone(category, symbol, scopes, settings, env_prefix)
@@ -214,9 +229,10 @@ def guard(
             cancel_timeout=cancel_timeout,
             settle=settle,
             check=check,
-            hidden=(*(() if pass_key else scoped.variables), *VARIABLES),
+            hidden=(*(() if pass_key else scoped.variables), *VARIABLES, VARIABLE),
             leave_descendants=leave_descendants,
             as_json=json_lines,
+            outcome=outcome,
         )
         status = asyncio.run(_guard(plan, known, lines))
     except Exception as problem:
@@ -234,6 +250,8 @@ def guard(
     finally:
         lines.say("end", status=int(status), started=known.may_have_executed, error=error)
         lines.close()
+        if known.may_have_executed:
+            fire(actions, {"status": status, **outcome}, by="guard", timeout=on_fire_timeout)
     known.is_over = known.may_have_executed
     return status
 
@@ -428,6 +446,8 @@ async def _run(plan: Plan, targets: Sequence[Target], known: Known, lines: JsonL
             )
         finally:
             report = await _cancel(plan, targets, lines)
+    outcomes = report.to_dict()["outcomes"]
+    plan.outcome.update(ok=report.all_ok, stalled=not has_ended, how=child.death, outcomes=outcomes)
     pulse.cancel()
     is_flat = "all" if report.all_ok else "NOT"
     manager.tell(f"STATUS={is_flat} confirmed flat: {scopes}; the command {child.death}")

@@ -18,6 +18,7 @@ from masscancel.arguments import check_settle, check_timeout
 from masscancel.cli.failures import failure
 from masscancel.cli.kill_rows import Row, Rows
 from masscancel.cli.kill_screen import Watched, say_rows
+from masscancel.cli.on_fire import OnFire, OnFireTimeout, actions_of, fire
 from masscancel.cli.options import AsJson, Settle
 from masscancel.cli.render import complain, count, named, print_json, remark
 from masscancel.cli.selection import AccountsFile, OnlyVenue, Selectors, Tags, chosen
@@ -65,6 +66,8 @@ def kill(
         str, typer.Option("--reason", metavar="TEXT", help="Why, for the record.")
     ] = "",
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask before cancelling.")] = False,
+    on_fire: OnFire = None,
+    on_fire_timeout: OnFireTimeout = 10.0,
     as_json: AsJson = False,
 ) -> int:
     """Cancel every open order of every account in the accounts file, at once, and prove it.
@@ -85,6 +88,7 @@ def kill(
     known: Known = ctx.obj
     check_timeout(timeout)
     check_settle(settle, timeout)
+    check_timeout(on_fire_timeout)
     accounts, others = chosen(accounts_file, selectors, venue, tags, strict=False)
     if keep:
         accounts = replace(accounts, accounts=_keeping(accounts, keep))
@@ -102,11 +106,16 @@ def kill(
     rows = Rows.of(accounts)
     watched = Watched(rows, dry_run=dry_run, quiet=as_json)
     work = _list(plan, rows, watched) if dry_run else _kill(plan, rows, watched, known)
+    document: dict[str, Any] = {"ok": False, "rows": []}
+    if not dry_run:
+        actions, within = actions_of(on_fire), on_fire_timeout
+        ctx.call_on_close(lambda: fire(actions, document, by="kill", timeout=within))
     elapsed = asyncio.run(work)
     if not dry_run:
         known.done("the table says what is known")
+    document |= _fields(plan, rows, elapsed, dry_run=dry_run)
     if as_json:
-        print_json(_fields(plan, rows, elapsed, dry_run=dry_run))
+        print_json(document)
     else:
         say_rows(rows, dry_run=dry_run)
         _say_the_end(plan, rows, elapsed, dry_run=dry_run)
