@@ -4,6 +4,7 @@ import re
 import sys
 from collections import defaultdict
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar, Literal, cast
 
 import msgspec
@@ -115,10 +116,33 @@ def test_the_help_of_guard_has_what_an_operator_must_know(
         assert words in out
 
 
-def test_no_command_shows_the_help(capsys: pytest.CaptureFixture[str]) -> None:
-    """The bare word explains itself, and is not taken for success."""
+def test_no_command_says_where_to_begin(capsys: pytest.CaptureFixture[str]) -> None:
+    """A screen of lines to type, each a command that there is; it is not taken for success."""
     assert run([]) == Status.USAGE
-    assert "demo" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    lines = out.splitlines()
+    assert len(lines) < 24
+    assert max(map(len, lines)) <= 80
+    assert ".env files are not read" in out
+    assert "--install-completion" in out
+    named = [line.split("masscancel ")[1].split()[0] for line in lines if line.startswith("  ")]
+    assert {"demo", "sim", "cancel", "accounts", "kill", "guard"} <= {*named}
+    for name in named:
+        assert run([name, "--help"]) == Status.DONE
+
+
+def test_env_files_are_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A key that lies about in the current folder is not used; the help says so."""
+    (tmp_path / ".env").write_text("MASSCANCEL_API_KEY=k\nMASSCANCEL_API_SECRET=s\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MASSCANCEL_API_KEY", raising=False)
+    monkeypatch.delenv("MASSCANCEL_API_SECRET", raising=False)
+    assert run(["orders", *WAY]) == Status.USAGE
+    assert "MASSCANCEL_API_KEY" in capsys.readouterr().err
+    assert run(["--help"]) == Status.DONE
+    assert ".env files are not read" in " ".join(capsys.readouterr().out.split())
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

@@ -94,6 +94,30 @@ app = typer.Typer(
 )
 
 
+#: Where to begin, for who names no command: what for, and the line to type.
+_FIRST_STEPS: Final = (
+    ("a simulated market, killed", "masscancel demo"),
+    ("an exchange to try it on", "masscancel sim"),
+    ("one account", "masscancel cancel --venue kraken --category spot"),
+    ("the accounts of a file", "masscancel accounts"),
+    ("what would fail", "masscancel doctor"),
+    ("all of it, proven flat", "masscancel kill"),
+    ("a strategy, whatever ends it", "masscancel guard ... -- python strategy.py"),
+)
+_THERE_ARE: Final = {command.__name__ for command in _COMMANDS}
+_BEGIN: Final = "\n".join(
+    (
+        "masscancel cancels every open order, at once. Where to begin:",
+        "",
+        *(f"  {what:30}{line}" for what, line in _FIRST_STEPS if line.split()[1] in _THERE_ARE),
+        "",
+        "'masscancel --help' has every command, and the exit statuses; 'masscancel",
+        "--install-completion' completes commands, venues and categories in your shell.",
+        "Keys come from the environment or the accounts file; .env files are not read.",
+    )
+)
+
+
 def _print_version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"masscancel {masscancel_package.__version__}")
@@ -112,10 +136,13 @@ def masscancel(
     verbose: Verbose = 0,
     log_level: LogLevel = None,
 ) -> None:
-    """Cancel every open order, at once. 'masscancel demo' shows how, and needs no exchange."""
+    """Cancel every open order, at once. 'masscancel demo' shows how, and needs no exchange.
+
+    Keys come from the environment or from the accounts file; .env files are not read.
+    """
     speak(verbose, log_level)
     if ctx.invoked_subcommand is None:
-        ctx.get_help()
+        typer.echo(_BEGIN)
         raise typer.Exit(Status.USAGE)
 
 

@@ -194,7 +194,7 @@ def guard(
 
     Signals are passed on to the strategy; while it cancels, the guard ignores them. Under systemd,
     set KillMode=mixed. TimeoutStopSec, or 'docker stop --time', must leave time for the strategy to
-    end, then 4 s, then --cancel-timeout.
+    end, then 4 s, then --cancel-timeout, then --on-fire-timeout if that is used.
 
     The strategy does not inherit the key that the guard has read, unless --pass-key says so. On
     venues that want a nonce that only grows (Kraken), two who share a key spoil each other's
