@@ -104,12 +104,11 @@ _FIRST_STEPS: Final = (
     ("all of it, proven flat", "masscancel kill"),
     ("a strategy, whatever ends it", "masscancel guard ... -- python strategy.py"),
 )
-_THERE_ARE: Final = {command.__name__ for command in _COMMANDS}
 _BEGIN: Final = "\n".join(
     (
         "masscancel cancels every open order, at once. Where to begin:",
         "",
-        *(f"  {what:30}{line}" for what, line in _FIRST_STEPS if line.split()[1] in _THERE_ARE),
+        *(f"  {what:30}{line}" for what, line in _FIRST_STEPS if line.split()[1] in _COMMANDS),
         "",
         "'masscancel --help' has every command, and the exit statuses; 'masscancel",
         "--install-completion' completes commands, venues and categories in your shell.",
