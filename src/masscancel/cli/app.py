@@ -98,7 +98,7 @@ app = typer.Typer(
 _FIRST_STEPS: Final = (
     ("a simulated market, killed", "masscancel demo"),
     ("an exchange to try it on", "masscancel sim"),
-    ("one account", "masscancel cancel --venue kraken --category spot"),
+    ("one account", "masscancel cancel --venue NAME --category NAME"),
     ("the accounts of a file", "masscancel accounts"),
     ("what would fail", "masscancel doctor"),
     ("all of it, proven flat", "masscancel kill"),
