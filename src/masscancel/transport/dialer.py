@@ -15,7 +15,7 @@ from masscancel.errors import ConfigurationError, MassCancelError, NotSent
 from masscancel.transport.connection import Connection
 from masscancel.transport.encoding import split_origin
 from masscancel.transport.failures import is_exhausted, not_sent
-from masscancel.transport.proxy import Proxy, environment_proxy, proxy_for
+from masscancel.transport.proxy import Proxy, environment_proxy
 from masscancel.transport.resolver import Address, Resolver
 
 __all__ = ["Dialer", "default_context"]
@@ -79,6 +79,7 @@ class Dialer:
         self.resolver = resolver or Resolver()
         self._ssl_context = ssl_context or default_context()
         self._proxy = proxy
+        self._in_environment: dict[tuple[str, int], Proxy | None] = {}
         self._local = None if local_addr is None else _local_address(local_addr)
         self._family = self._local[0] if self._local and not family else family
         self.connect_timeout = connect_timeout
@@ -101,7 +102,7 @@ class Dialer:
         """
         scheme, host, port = split_origin(origin)
         tls_host = host if scheme in ("https", "wss") else None
-        proxy = proxy_for(self._proxy, host, port)
+        proxy = self._proxy_for(host, port)
         error: MassCancelError
         try:
             async with asyncio.timeout(self.connect_timeout):
@@ -117,8 +118,32 @@ class Dialer:
                 self.resolver.forget(host if proxy is None else proxy.host)
             error = not_sent(origin, problem)
         if self._proxy is None:
-            _mention_proxy(error, host, port)
+            self._mention_proxy(error, host, port)
         raise error
+
+    # Which proxy.
+
+    def _proxy_for(self, host: str, port: int) -> Proxy | None:
+        """Return the proxy on the way to a host, by the setting; ``None`` for none."""
+        if self._proxy == "env":
+            return self._environment_proxy(host, port)
+        return None if self._proxy is None else Proxy(self._proxy)
+
+    def _environment_proxy(self, host: str, port: int) -> Proxy | None:
+        """Return the proxy that the environment names: read once, since that takes milliseconds."""
+        if (host, port) not in self._in_environment:
+            self._in_environment[host, port] = environment_proxy(host, port)
+        return self._in_environment[host, port]
+
+    def _mention_proxy(self, error: MassCancelError, host: str, port: int) -> None:
+        """Say that the environment names a proxy which was not used."""
+        try:
+            found = self._environment_proxy(host, port)
+        except ConfigurationError:
+            found = self._in_environment[host, port] = None
+        if found is not None:
+            error.args = (f'{error.message}; HTTPS_PROXY is set, but only proxy="env" uses it',)
+            error.message = error.args[0]
 
     # TCP.
 
@@ -326,14 +351,3 @@ def _local_address(given: str | tuple[str, int]) -> Address:
     except (OSError, TypeError, ValueError):
         raise ConfigurationError("local_addr must be an address, or (address, port)") from None
     return found[0]
-
-
-def _mention_proxy(error: MassCancelError, host: str, port: int) -> None:
-    """Say that the environment names a proxy which was not used."""
-    try:
-        found = environment_proxy(host, port)
-    except ConfigurationError:
-        found = None
-    if found is not None:
-        error.args = (f'{error.message}; HTTPS_PROXY is set, but only proxy="env" uses it',)
-        error.message = error.args[0]

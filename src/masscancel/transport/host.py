@@ -22,8 +22,8 @@ log = logging.getLogger("masscancel")
 #: How long a connection may have been idle to be used again, in seconds: venues close theirs later.
 KEEP_ALIVE: Final = 55.0
 
-#: How many connections that are not for cancels are kept idle.
-MOST_IDLE: Final = 16
+#: How many connections that are not for cancels are kept idle: as many as a fan-out uses at once.
+MOST_IDLE: Final = 64
 
 #: After so long a dial is not counted on for who begins to wait only now, in seconds.
 SLOW_DIAL: Final = 0.25

@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 from masscancel.errors import ConfigurationError
 from masscancel.transport.encoding import encode_head, split_origin
 
-__all__ = ["Proxy", "environment_proxy", "proxy_for"]
+__all__ = ["Proxy", "environment_proxy"]
 
 #: By NO_PROXY. typeshed does not know it.
 _bypass: Callable[[str], bool] = urllib.request.proxy_bypass_environment  # type: ignore[attr-defined]
@@ -62,15 +62,6 @@ class Proxy:
         """Encode the request for a tunnel to a target, such as ``host:443``."""
         extra = [f"Proxy-Authorization: {self._authorization}"] if self._authorization else []
         return encode_head(f"CONNECT {target} HTTP/1.1", target, {}, extra)
-
-
-def proxy_for(setting: str | None, host: str, port: int) -> Proxy | None:
-    """Return the proxy for a host, by the setting: a URL, ``"env"``, or ``None`` for none."""
-    if setting is None:
-        return None
-    if setting != "env":
-        return Proxy(setting)
-    return environment_proxy(host, port)
 
 
 def environment_proxy(host: str, port: int) -> Proxy | None:
