@@ -26,6 +26,8 @@ from masscancel.cli.status import KillStatus, Known
 
 __all__ = ["kill"]
 
+#: So many listings beside the cancels go on at once: none has time to take from these.
+_LOOKS: Final = 8
 _STOPS: Final = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -193,15 +195,24 @@ async def _kill(plan: Plan, rows: Rows, watched: Watched, known: Known) -> float
                         on_outcome=note,
                     )
                 )
-                looks = [
-                    asyncio.create_task(row.look(plan.timeout)) for row in rows.each if row.target
-                ]
+                looks = asyncio.create_task(_look(plan, rows))
                 await ended(work)  # which has begun first
-                for look in looks:
-                    look.cancel()
-                await asyncio.gather(*looks, return_exceptions=True)
+                looks.cancel()
+                await asyncio.gather(looks, return_exceptions=True)
                 elapsed = time.monotonic() - started
     return elapsed
+
+
+async def _look(plan: Plan, rows: Rows) -> None:
+    """See what is open while it is being cancelled: a few rows, before the cancel is through."""
+    places = asyncio.Semaphore(_LOOKS)
+
+    async def look(row: Row) -> None:
+        async with places:
+            if row.target is not None and row.acked is None:
+                await row.look(plan.timeout)
+
+    await asyncio.gather(*map(look, rows.each))
 
 
 async def _list(plan: Plan, rows: Rows, watched: Watched) -> float:

@@ -25,6 +25,10 @@ KEEP_ALIVE: Final = 55.0
 #: How many connections that are not for cancels are kept idle: as many as a fan-out uses at once.
 MOST_IDLE: Final = 64
 
+#: How many are kept for cancels where nobody has declared more: of a kill's connections, those
+#: beyond list what is left, so that a proof needs few of its own.
+MOST_RESERVED: Final = 16
+
 #: After so long a dial is not counted on for who begins to wait only now, in seconds.
 SLOW_DIAL: Final = 0.25
 #: So many dials that are not slow go on at a time: a thousand would hold the event loop up.
@@ -89,6 +93,7 @@ class Host:
         dial: what makes a connection.
         may_open: whether the process may open another.
         loop: whose they are.
+        reserved: how many connections are kept for cancels at least; those beyond serve anybody.
     """
 
     def __init__(
@@ -97,11 +102,13 @@ class Host:
         dial: Dial,
         may_open: Callable[[], bool],
         loop: asyncio.AbstractEventLoop,
+        reserved: int = MOST_RESERVED,
     ) -> None:
         self.origin = origin
         self._dial = dial
         self._may_open = may_open
         self._loop = loop
+        self._reserved = reserved
         self._idle: dict[bool, list[tuple[float, Connection]]] = {True: [], False: []}
         self._waiting: dict[bool, deque[Waiter]] = {True: deque(), False: deque()}
         self._wanted = 0  # of those, who still wait
@@ -249,6 +256,7 @@ class Host:
     def _offer(self, cancels: bool, connection: Connection, *, fresh: bool = False) -> None:
         """Hand a connection to who has waited longest, or keep it."""
         waiter = None
+        cancels = cancels and len(self._idle[True]) < self._reserved
         if self._wanted:
             anybody = not cancels or fresh or self._exhausted
             waiter = self._next_waiter(fresh=fresh, anybody=anybody)

@@ -24,7 +24,7 @@ from masscancel.transport.borrowed import WARNING, BorrowedConnection, BorrowedH
 from masscancel.transport.clock import Clock, monotonic_ms
 from masscancel.transport.connection import Connection
 from masscancel.transport.dialer import Dialer
-from masscancel.transport.host import Host
+from masscancel.transport.host import MOST_RESERVED, Host
 from masscancel.transport.ledger import LEDGER, RetryBudgets, affordable
 from masscancel.transport.resolver import Resolver
 from masscancel.transport.settings import StreamSettings
@@ -273,7 +273,8 @@ class SessionPool:
             if self._session is not None:
                 host = BorrowedHost(self._session, origin)
             else:
-                host = Host(origin, self._dialer.dial, self._may_open, self.loop)
+                reserved = max(self._warm, MOST_RESERVED)
+                host = Host(origin, self._dialer.dial, self._may_open, self.loop, reserved)
             self._hosts[origin] = host
         return host
 
