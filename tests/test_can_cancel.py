@@ -41,7 +41,7 @@ async def test_a_venue_without_such_a_question(exchange: SimulatedExchange) -> N
     class Silent(AscendEX, frozen=True, kw_only=True):
         """One that has no way of asking."""
 
-        permissions = Venue.permissions
+        key_info = Venue.key_info
 
     account = account_of(exchange)
     venue = Silent(rest_url=exchange.rest_url, stream_url=exchange.stream_url, account_group=0)

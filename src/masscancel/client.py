@@ -25,13 +25,16 @@ from masscancel.models import (
     Ack,
     Confirmation,
     Gap,
+    KeyInfo,
     OpenOrder,
     OrderState,
     OrderUpdate,
     Permission,
+    RateLeft,
     Via,
 )
 from masscancel.transport.forks import check_not_forked, forks
+from masscancel.transport.ledger import LEDGER
 from masscancel.transport.limiter import Limiter, Ticket
 from masscancel.transport.pool import SessionPool
 from masscancel.transport.waiting import run_to_end
@@ -142,6 +145,16 @@ class Client(Generic[V]):
     def pool(self) -> SessionPool:
         """The pool, shared or its own."""
         return self._pool
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the client has been entered and not been left."""
+        return self._executor is not None
+
+    @property
+    def categories(self) -> tuple[str, ...]:
+        """The account categories that were named; all of the venue's if none were."""
+        return self._categories
 
     async def __aenter__(self) -> Self:
         if self._executor is not None:
@@ -425,11 +438,94 @@ class Client(Generic[V]):
         Raises:
             MassCancelError: the venue could not be asked, as :meth:`open_orders` raises it.
         """
-        deadline = self._deadline(timeout)
-        operation = self._operation("can_cancel", Scope(account_category), deadline)
+        flow = self._venue.key_info((account_category,))
+        info = await self._question("can_cancel", account_category, flow, timeout)
+        return info.cancels[account_category]
+
+    async def key_info(self, categories: Iterable[str], *, timeout: float = 5.0) -> KeyInfo:
+        """Ask the venue what the key may do, and from where; nothing is cancelled to find it out.
+
+        Args:
+            categories: the account categories that matter, which have one origin: see
+                :meth:`origin`.
+            timeout: seconds from now, covering every retry.
+
+        Raises:
+            MassCancelError: the venue could not be asked, as :meth:`open_orders` raises it.
+        """
+        asked = tuple(dict.fromkeys(categories))
+        if len({self.origin(each) for each in asked}) != 1:
+            raise ConfigurationError("key_info asks one origin: give it categories of one")
+        flow = self._venue.key_info(asked)
+        return await self._question("key_info", asked[0], flow, timeout)
+
+    async def try_cancel(self, account_category: str, *, timeout: float = 5.0) -> Permission:
+        """Find out whether the key may cancel by cancelling one order that can't exist.
+
+        For venues that have no way of asking: see :meth:`can_cancel`. The order's id is made up, so
+        that no order has it; what the venue says then tells whether the key may cancel. Ask after
+        :meth:`open_orders` has succeeded: a key that is not accepted at all is refused, too.
+
+        Args:
+            account_category: the venue's word, such as ``"spot"``.
+            timeout: seconds from now, covering every retry.
+
+        Returns:
+            ``"yes"`` or ``"no"``; ``"unknown"`` where the answer is not as documented.
+
+        Raises:
+            ConfigurationError: the venue documents no such way; nothing was sent.
+            MassCancelError: the venue could not be asked, as :meth:`open_orders` raises it.
+        """
+        flow = self._venue.try_cancel(account_category, f"{getrandbits(128):032x}")
+        return await self._question("try_cancel", account_category, flow, timeout)
+
+    async def _question(self, name: str, account_category: str, flow: Flow[T], timeout: float) -> T:
+        operation = self._operation(name, Scope(account_category), self._deadline(timeout))
         self._check(operation)
-        flow = self._venue.permissions(account_category)
         return await self._publish(self._run(flow, operation), operation, "answered")
+
+    def rates_left(self, account_category: str) -> list[RateLeft]:
+        """The room in the limits that the category's requests are counted by, as far as is known.
+
+        What others have spent counts where the venue tells it, and it tells it with its replies.
+
+        Args:
+            account_category: the venue's word, such as ``"spot"``.
+
+        Raises:
+            ScopeError: the venue has no such category.
+        """
+        origin = self.origin(account_category)
+        account = self._entered().account
+        return LEDGER.left(origin, self._credentials.api_key, account.limits(origin))
+
+    def blocked_for(self, account_category: str) -> float:
+        """How long the category's origin wants to be sent nothing, in seconds; 0 if it does not.
+
+        Args:
+            account_category: the venue's word, such as ``"spot"``.
+
+        Raises:
+            ScopeError: the venue has no such category.
+        """
+        return LEDGER.blocked_for(self.origin(account_category), self._credentials.api_key)
+
+    async def log_in(self, account_category: str, *, timeout: float = 5.0) -> None:
+        """Open the stream of a category, and wait until its order updates are complete.
+
+        Args:
+            account_category: the venue's word, such as ``"cash"``.
+            timeout: seconds from now.
+
+        Raises:
+            ScopeError: the venue has no such category.
+            ConfigurationError: the venue has no stream.
+            VenueError: the login or the subscription was refused.
+            DeadlineExceeded: the time was up; it says what was wrong last.
+        """
+        deadline = self._deadline(timeout)
+        await self._entered().account.streams.log_in(account_category, deadline)
 
     async def set_switch(
         self,

@@ -1,6 +1,7 @@
 """The values that callers get: immutable, comparable, and honest about what is not known."""
 
 import math
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, Literal
 
@@ -11,8 +12,10 @@ __all__ = [
     "Attempt",
     "Confirmation",
     "Gap",
+    "KeyInfo",
     "OpenOrder",
     "OrderUpdate",
+    "RateLeft",
     "Value",
     "plain",
 ]
@@ -174,6 +177,38 @@ class OrderUpdate(Value, frozen=True, kw_only=True, gc=False):
     def is_open(self) -> bool:
         """Whether the order may still trade."""
         return self.state == "open"
+
+
+class KeyInfo(Value, frozen=True, kw_only=True):
+    """The rights of a key, as far as its venue tells them.
+
+    Attributes:
+        cancels: whether it may cancel, by account category.
+        addresses: the addresses that it may be used from, ``()`` for any; ``None`` where the venue
+            does not tell.
+        expires_at_ms: when it expires, ms since the epoch; ``None`` if it does not, or where the
+            venue does not tell.
+    """
+
+    cancels: Mapping[str, Permission]
+    addresses: tuple[str, ...] | None = None
+    expires_at_ms: int | None = None
+
+
+class RateLeft(Value, frozen=True, kw_only=True):
+    """The room in one of a venue's documented limits.
+
+    Attributes:
+        name: the limit's name, such as ``"weight"``.
+        left: how much of it is left now, in the venue's own unit.
+        amount: how much there is of it in all.
+        seconds: the length of its window.
+    """
+
+    name: str
+    left: float
+    amount: float
+    seconds: float
 
 
 class Gap(Value, frozen=True, kw_only=True):

@@ -418,8 +418,9 @@ def test_states(status: str, expected: str) -> None:
 )
 def test_permissions(key: dict[str, Any], expected: str) -> None:
     """Of linear both its rights are needed: USDC contracts go by that of options."""
-    drive = Drive(VENUE.permissions("linear"))
-    assert drive.round(decoded(drive.calls[0], said(key))).result() == expected
+    drive = Drive(VENUE.key_info(("linear",)))
+    info = drive.round(decoded(drive.calls[0], said(key))).result()
+    assert info.cancels == {"linear": expected}
 
 
 #: A good reply to each kind of call.
@@ -427,7 +428,7 @@ GOOD: list[tuple[Call[Any], bytes]] = [
     (cancel(), said({"list": [{"orderId": "a", "orderLinkId": "b"}], "success": "1"})),
     (listing(), page(ROW)),
     (calls_of(VENUE.cancel_all(Scope("inverse"), None))[0], page(ROW, category="inverse")),
-    (calls_of(VENUE.permissions("spot"))[0], said({"readOnly": 0, "permissions": {}})),
+    (calls_of(VENUE.key_info(("spot",)))[0], said({"readOnly": 0, "permissions": {}})),
 ]
 STATUSES = st.sampled_from([200, 200, 201, 302, 400, 401, 403, 404, 429, 500, 503])
 

@@ -200,7 +200,7 @@ def test_every_cost_has_its_limit() -> None:
     for category in CLASSIC.abilities:
         calls = [*cancels(category), *listings(category).calls]
         calls += calls_of(CLASSIC.switch(Scope(category), 60_000))
-        calls += calls_of(CLASSIC.permissions(category))
+        calls += calls_of(CLASSIC.key_info((category,)))
         for call in [*calls, *(calls_of(UNKNOWN.prepare(())) if category == "spot" else ())]:
             assert len(call.costs) == 1
             assert call.costs.keys() <= limits, call.path

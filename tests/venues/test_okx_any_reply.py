@@ -93,7 +93,7 @@ CALLS = [
     (listing("account").calls[-1], good(SPREAD_ORDER)),
     (cancelling("account").calls[-1], good({"result": True})),
     (calls_of(VENUE.switch(Scope("account"), 10_000))[0], good({"triggerTime": "1700000010"})),
-    (calls_of(VENUE.permissions("spot"))[0], good({"perm": "trade"})),
+    (calls_of(VENUE.key_info(("spot",)))[0], good({"perm": "trade"})),
 ]
 STATUSES = st.sampled_from([200, 200, 200, 201, 302, 400, 401, 403, 408, 429, 500, 503])
 

@@ -220,7 +220,7 @@ def test_batches_and_their_costs() -> None:
 def test_every_cost_has_a_limit() -> None:
     """Whatever a call costs is something that is limited."""
     limits = {limit.name: limit for limit in VENUE.limits(VENUE.rest_url)}
-    flows = [cancelling("account"), listing("account"), Driven(VENUE.permissions("spot"))]
+    flows = [cancelling("account"), listing("account"), Driven(VENUE.key_info(("spot",)))]
     flows += [Driven(VENUE.prepare(())), Driven(VENUE.switch(Scope("account"), 0))]
     calls = [call for flow in flows for call in flow.calls]
     assert {name for call in calls for name in call.costs} <= limits.keys()
@@ -314,6 +314,6 @@ def test_what_has_become_of_orders() -> None:
 )
 def test_whether_a_key_may_cancel(perm: str | None, expected: str) -> None:
     """As the account's configuration says."""
-    (call,) = calls_of(VENUE.permissions("spot"))
+    (call,) = calls_of(VENUE.key_info(("spot",)))
     assert shown(call) == "GET account/config"
-    assert reads(call, good({"perm": perm})) == expected
+    assert reads(call, good({"perm": perm})).cancels == {"spot": expected}

@@ -33,6 +33,7 @@ from masscancel.credentials import Credentials
 from masscancel.errors import (
     AuthenticationError,
     ConfigurationError,
+    DeadlineExceeded,
     MassCancelError,
     NotSent,
     OutcomeUnknown,
@@ -68,7 +69,8 @@ class Watch:
         self._items: deque[OrderUpdate | Gap] = deque()
         self._arrived = asyncio.Event()
         self._ended = False
-        self._error: MassCancelError | None = None
+        #: Why nothing more will come, where that is an error.
+        self.error: MassCancelError | None = None
         #: Called when something arrives.
         self.on_news: Callable[[], object] = self._arrived.set
 
@@ -89,7 +91,7 @@ class Watch:
     def end(self, error: MassCancelError | None = None) -> None:
         """Tell the consumer that nothing more will come."""
         self._ended = True
-        self._error = error
+        self.error = error
         self.on_news()
 
     def drain(self) -> list[OrderUpdate | Gap]:
@@ -103,8 +105,8 @@ class Watch:
 
     async def __anext__(self) -> OrderUpdate | Gap:
         while not self._items:
-            if self._error is not None:
-                raise self._error
+            if self.error is not None:
+                raise self.error
             if self._ended:
                 raise StopAsyncIteration
             self._arrived.clear()
@@ -137,6 +139,15 @@ class Streams:
             ConfigurationError: the venue has no stream for it.
         """
         return self._socket(account_category).watch(account_category)
+
+    async def log_in(self, account_category: str, deadline: float) -> None:
+        """Open a category's stream, and wait until it is subscribed to.
+
+        Raises:
+            VenueError: the login or the subscription was refused.
+            DeadlineExceeded: it is not up by then, in the loop's time; it says what went wrong.
+        """
+        await self._socket(account_category).log_in(account_category, deadline)
 
     def trusted(self, account_category: str) -> Watch | None:
         """The same, if a stream is up and subscribed to the category already; opens nothing."""
@@ -290,6 +301,8 @@ class _Socket:
         self._is_up = False
         #: The categories whose updates are complete from their subscription's answer on.
         self.trusted: set[str] = set()
+        self._news = asyncio.Event()  # for who waits for a login
+        self._problem = "no answer came"  # of late
         self._keeper = self._loop.create_task(self._keep())
 
     # What consumers and cancels do with it.
@@ -304,6 +317,20 @@ class _Socket:
         elif new and self._is_up:
             self._write(self._dialect.subscribe(account_category))
         return watch
+
+    async def log_in(self, account_category: str, deadline: float) -> None:
+        """Wait until a category is subscribed to; see :meth:`Streams.log_in`."""
+        watch = self.watch(account_category)
+        watch.on_news = self._news.set
+        try:
+            async with asyncio.timeout_at(deadline):
+                while account_category not in self.trusted:
+                    if watch.error is not None:
+                        raise watch.error
+                    self._news.clear()
+                    await self._news.wait()
+        except TimeoutError:
+            raise DeadlineExceeded(f"the stream is not up: {self._problem}") from None
 
     def send(self, pending: PendingMessage) -> None:
         """Write a cancel-all now, or as soon as the stream is up."""
@@ -348,11 +375,13 @@ class _Socket:
             try:
                 await self._live()
             except StampRefused as problem:
+                self._problem = str(problem)
                 log.debug("%s: %s", self._dialect.url, problem)
                 await self._measure()
             except (AuthenticationError, PermissionDenied) as problem:
                 self._refused = problem.with_traceback(None)
             except (MassCancelError, _Dropped) as problem:
+                self._problem = str(problem)
                 log.debug("%s: %s", self._dialect.url, problem)
                 await self._drop(str(problem))
             finally:
@@ -520,6 +549,7 @@ class _Socket:
             case Subscribed(category, None):
                 if category in self._watches:
                     self.trusted.add(category)
+                    self._news.set()
             case Subscribed(category, VenueError() as error):
                 redact(error, self._secrets)
                 for watch in self._watches.pop(category, ()):

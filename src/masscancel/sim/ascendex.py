@@ -382,8 +382,8 @@ class AscendEXDialect:
         data = {
             "accountGroup": account.group,
             "email": "someone@example.com",
-            "expireTime": -1,
-            "allowedIps": [],
+            "expireTime": int(account.extra.get("expires_ms", -1)),
+            "allowedIps": account.extra.get("addresses", "").split(),
             "userUID": "U0000000000",
             "tradePermission": "trade" in account.permissions,
             "transferPermission": False,

@@ -119,6 +119,9 @@ class BinanceDialect:
             self._route("DELETE", "usdm", "allOpenOrders", "cancel-all", self._cancel_usdm),
             self._route("DELETE", "usdm", "algoOpenOrders", "cancel-all", self._cancel_algo),
             self._route("POST", "usdm", "countdownCancelAll", "switch", self._countdown),
+            Route("GET", "/sapi/v1/account/apiRestrictions", "key", self._key),
+            self._route("DELETE", "spot", "order", "cancel-order", self._cancel_one),
+            self._route("DELETE", "usdm", "order", "cancel-order", self._cancel_one),
             self._route("GET", "spot", "order", "order-status", self._spot_order),
             self._route("GET", "usdm", "order", "order-status", self._usdm_order),
             self._route("GET", "usdm", "algoOrder", "order-status", self._algo_order),
@@ -226,6 +229,43 @@ class BinanceDialect:
             raise Refusal(-2011, "Unknown order sent.")
         reached = (call.engine.order(order_id) for order_id in cancel.order_ids)
         return [_cancelled_row(order, call) for order in reached if order is not None]
+
+    def _cancel_one(self, call: _Call) -> dict[str, Any]:
+        """Cancel one order, by its id or the client's; what has neither names none."""
+        symbol, order_id = self._symbol(call), call.fields.get("orderId", "")
+        client_id = call.fields.get("origClientOrderId", "")
+        if not order_id and not client_id:
+            raise Refusal(-1102, "Param 'origClientOrderId' or 'orderId' must be sent.")
+        for order in call.engine.open_orders(call.account, call.category, symbol):
+            if order_id == order.order_id or (not order_id and client_id == order.client_id):
+                call.engine.cancel(order.order_id, now_ms=call.request.moment.now_ms)
+                return (_spot_row if call.category == "spot" else _usdm_row)(order, call)
+        raise Refusal(-2011, "Unknown order sent.")
+
+    def _key(self, engine: Engine, request: Request) -> Reply:
+        """Tell what the key may do, on all sides, and from where."""
+        account = engine.accounts.get(self.api_key(request))
+        try:
+            _authenticate(engine, request, next(iter(account.ids), "spot") if account else "spot")
+        except Refusal as refusal:
+            return json_reply({"code": refusal.code, "msg": refusal.message}, refusal.status)
+        assert account is not None  # noqa: S101  # for the type checker: it was let in
+        trades = "trade" in account.permissions
+        return json_reply(
+            {
+                "ipRestrict": bool(account.extra.get("addresses")),
+                "createTime": 1_698_645_219_000,
+                "enableReading": True,
+                "enableWithdrawals": False,
+                "enableInternalTransfer": False,
+                "enableMargin": False,
+                "enableFutures": trades and "usdm" in account.ids,
+                "permitsUniversalTransfer": False,
+                "enableVanillaOptions": False,
+                "enableSpotAndMarginTrading": trades and "spot" in account.ids,
+                "enablePortfolioMarginTrading": False,
+            }
+        )
 
     def _cancel_usdm(self, call: _Call) -> dict[str, Any]:
         return self._cancel_book(call, algo=False)

@@ -157,6 +157,10 @@ class BitgetDialect:
                     self._route("GET", f"{path}/history-orders", state, self._margin_history(mode)),
                 )
             ),
+            *(
+                self._route("POST", f"{root}/cancel-order", "cancel-order", self._cancel_one)
+                for root in (spot, mix, f"{margin}/crossed", trade)
+            ),
             self._route("GET", f"{trade}/unfilled-orders", listing, self._orders),
             self._route("GET", f"{trade}/unfilled-strategy-orders", listing, self._strategies),
             self._route("POST", f"{trade}/cancel-symbol-order", cancel, self._cancel),
@@ -276,6 +280,20 @@ class BitgetDialect:
             "successList": [named(order_id) for order_id in ids if order_id in done],
             "failureList": [named(i) | words for i in ids if i not in done],
         }
+
+    def _cancel_one(self, call: _Call) -> dict[str, Any]:
+        """Cancel one order, by its id or the client's, in whatever family it is."""
+        order_id, client_id = (call.fields.get(name) or "" for name in ("orderId", "clientOid"))
+        if not order_id and not client_id:
+            raise Refusal("40019", "Parameter orderId cannot be empty")
+        self._symbol(call)
+        for category in call.account.ids:
+            for order in call.engine.open_orders(call.account, category):
+                if order_id == order.order_id or (not order_id and client_id == order.client_id):
+                    call.engine.cancel(order.order_id, now_ms=call.request.moment.now_ms)
+                    return {"orderId": order.order_id, "clientOid": order.client_id}
+        code = "25204" if self.unified else "40768" if "/mix/" in call.request.path else "43001"
+        raise Refusal(code, "The order does not exist")
 
     # --- classic: spot --------------------------------------------------------------------------
 
@@ -510,7 +528,8 @@ def _clock(_engine: Engine, request: Request) -> Reply:
 
 def _info(call: _Call) -> dict[str, Any]:
     writes = ["stow", "coow", "smow"] if "trade" in call.account.permissions else []
-    return {"userId": "**********", "ips": "", "authorities": ["stor", "coor", "smor", *writes]}
+    ips = call.account.extra.get("addresses", "").replace(" ", ",")
+    return {"userId": "**********", "ips": ips, "authorities": ["stor", "coor", "smor", *writes]}
 
 
 def _in_book(book: str, order: Order) -> bool:

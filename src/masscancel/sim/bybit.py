@@ -140,6 +140,7 @@ class BybitDialect:
             Route("GET", "/v5/market/time", "clock", _clock),
             Route("GET", "/v5/market/instruments-info", "instruments", self._instruments),
             self._route("POST", "cancel-all", "/v5/order/cancel-all", self._cancel_all),
+            self._route("POST", "cancel-order", "/v5/order/cancel", self._cancel_one),
             self._route("GET", "open-orders", "/v5/order/realtime", self._realtime),
             self._route("GET", "order-status", "/v5/order/history", self._history),
             self._route("GET", "key", "/v5/user/query-api", _key),
@@ -237,6 +238,21 @@ class BybitDialect:
             raise Refusal(
                 170121 if spot else 10001, "Invalid symbol." if spot else "symbol invalid"
             )
+
+    def _cancel_one(self, call: _Call) -> dict[str, Any]:
+        """Take one order in to be cancelled, by its id or the client's."""
+        symbol, order_id, link = (call.text(name) for name in ("symbol", "orderId", "orderLinkId"))
+        if "trade" not in call.account.permissions:
+            raise Refusal(10005, "Permission denied, please check your API key permissions.")
+        if not symbol or not (order_id or link):
+            raise Refusal(10001, "params error: orderId or orderLinkId is required")
+        self._check(call.category, symbol)
+        for order in call.engine.open_orders(call.account, call.category, symbol):
+            if order_id == order.order_id or (not order_id and link == order.client_id):
+                call.engine.cancel(order.order_id, now_ms=call.request.moment.now_ms)
+                return {"orderId": order.order_id, "orderLinkId": order.client_id}
+        code = 170213 if call.category == "spot" else 110001
+        raise Refusal(code, "Order does not exist.")
 
     def _cancel_all(self, call: _Call) -> dict[str, Any]:
         """Take orders in to be cancelled; of futures some 500, no matter which."""
@@ -411,5 +427,6 @@ def _key(call: _Call) -> dict[str, Any]:
         "readOnly": 0 if trades else 1,
         "secret": "",
         "permissions": rights if trades else {group: [] for group in rights},
+        "ips": call.account.extra.get("addresses", "*").split(),
         "uta": 1,
     }

@@ -121,6 +121,13 @@ class GateDialect:
             *self._book("spot", "stop", f"{spot}/price_orders"),
             *self._book("options", "ordinary", f"{options}/orders"),
         ]
+        for category, path in (
+            ("spot", f"{spot}/cancel_batch_orders"),
+            *((each, f"/futures/{each}/batch_cancel_orders") for each in _SETTLES),
+        ):
+            routes.append(
+                self._route("POST", category, "ordinary", path, "cancel-order", self._batch)
+            )
         if self.pov:
             routes += self._book("spot", "pov", f"{spot}/pov_orders")
         for settle in _SETTLES:
@@ -265,6 +272,21 @@ class GateDialect:
         if expires and (not _WHOLE.fullmatch(expires) or now_ms > int(expires)):
             raise Refusal("REQUEST_EXPIRED", "gateway: request expired")
         return [_ended(_row(order, call), call) for order in self._reach(call)]
+
+    def _batch(self, call: _Call) -> list[dict[str, Any]]:
+        """Cancel the orders that a list names; an empty one names none."""
+        told = []
+        for each in msgspec.json.decode(call.request.body, type=list[Any]):
+            order_id = each.get("id", "") if isinstance(each, dict) else str(each)
+            order = call.engine.order(order_id)
+            mine = order is not None and order.account_id == call.account.ids[call.category]
+            found = mine and call.engine.cancel(order_id, now_ms=call.request.moment.now_ms)
+            row = {"id": order_id, "succeeded": bool(found), "message": ""}
+            if not found:
+                spot = call.category == "spot"
+                row |= {"label": "ORDER_NOT_FOUND"} if spot else {"message": "ORDER_NOT_FOUND"}
+            told.append(row)
+        return told
 
     def _stop(self, call: _Call) -> Any:
         return {"orders": [_ended(_row(order, call), call) for order in self._reach(call)]}

@@ -126,6 +126,7 @@ class KrakenDialect:
                 ("CancelOrderBatch", "cancel-batch", "trade", self._cancel_batch),
                 ("CancelOrder", "cancel-order", "trade", self._cancel_order),
                 ("CancelAllOrdersAfter", "switch", "trade", self._cancel_after),
+                ("GetApiKeyInfo", "key", "", self._key_info),
                 ("OpenOrders", "open-orders", "view", self._open_orders),
                 ("QueryOrders", "order-status", "view", self._query_orders),
             )
@@ -134,6 +135,7 @@ class KrakenDialect:
             Route(method, f"{_V3}/{path}", operation, partial(self._futures, needs, action))
             for method, path, operation, needs, action in (
                 ("POST", "cancelallorders", "cancel-all", "trade", self._cancel_contracts),
+                ("POST", "cancelorder", "cancel-order", "trade", self._cancel_contract),
                 ("POST", "cancelallordersafter", "switch", "trade", self._cancel_contracts_after),
                 ("GET", "openorders", "open-orders", "view", self._open_contracts),
                 ("POST", "orders/status", "order-status", "view", self._query_contracts),
@@ -142,6 +144,7 @@ class KrakenDialect:
         return [
             *private,
             *derivatives,
+            Route("GET", "/api/auth/v1/api-keys/v3/check", "key", self._key_check),
             Route("GET", "/0/public/Time", "clock", self._time),
             Route("GET", "/0/public/AssetPairs", "symbols", self._asset_pairs),
             Route("GET", f"{_V3}/tickers/{{symbol}}", "clock", self._ticker),
@@ -185,7 +188,7 @@ class KrakenDialect:
         if not _signed(account, request.path.encode() + digest, "api-sign", request):
             raise _Refusal("EAPI:Invalid signature")
         self._accept(account.api_key, nonce)
-        if needs not in account.permissions:
+        if needs and needs not in account.permissions:
             raise _Refusal("EGeneral:Permission denied")
         return fields
 
@@ -243,6 +246,26 @@ class KrakenDialect:
     ) -> dict[str, Any]:
         orders = engine.open_orders(account, "spot")
         return {"open": {order.order_id: _spot_row(order) for order in orders}}
+
+    def _key_info(
+        self, _: Engine, account: Account, __: Request, ___: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        words = {"view": "query-open-trades", "trade": "modify-trades"}
+        return {
+            "apiKeyName": "a-key",
+            "apiKey": account.api_key,
+            "nonce": str(self._last.get(account.api_key, 0)),
+            "nonceWindow": 0,
+            "permissions": [word for may, word in words.items() if may in account.permissions],
+            "iban": "AA88 N84G WOAK NMOI",
+            "validUntil": account.extra.get("valid_until", "0"),
+            "queryFrom": "0",
+            "queryTo": "0",
+            "createdTime": "1772542900",
+            "modifiedTime": "1772543095",
+            "ipAllowlist": account.extra.get("addresses", "").split(),
+            "lastUsed": None,
+        }
 
     def _query_orders(
         self, engine: Engine, account: Account, _: Request, fields: Mapping[str, Any]
@@ -305,6 +328,37 @@ class KrakenDialect:
                 "orderEvents": [_event(o) for o in map(engine.order, cancel.order_ids) if o],
             }
         }
+
+    def _cancel_contract(
+        self, engine: Engine, account: Account, request: Request, fields: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        order_id, client_id = fields.get("order_id", ""), fields.get("cliOrdId", "")
+        if not order_id and not client_id:
+            raise _Refusal("requiredArgumentMissing")
+        for order in engine.open_orders(account, "futures"):
+            if order_id == order.order_id or (not order_id and client_id == order.client_id):
+                engine.cancel(order.order_id, now_ms=request.moment.now_ms)
+                return {"cancelStatus": {"order_id": order.order_id, "status": "cancelled"}}
+        return {"cancelStatus": {"status": "notFound", "receivedTime": _now(request)}}
+
+    def _key_check(self, engine: Engine, request: Request) -> Reply:
+        try:
+            account = self._account(engine, request, "futures", "authenticationError")
+            _verify(account, request, "")
+        except _Refusal as refusal:
+            return json_reply({"error": str(refusal), "message": "", "suberror": None}, 401)
+        general = "FULL_ACCESS" if "trade" in account.permissions else "READ_ONLY"
+        return json_reply(
+            {
+                "apiKey": account.api_key,
+                "accountUid": "00000000-0000-0000-0000-000000000000",
+                "iiban": "AA08 N84G CPAR UN7A",
+                "createdAt": "2019-08-24T14:15:22Z",
+                "permissions": {"general": general, "transfer": "NO_ACCESS"},
+                "allowedCidrBlock": None,
+                "allowedCidrBlocks": account.extra.get("addresses", "").split(),
+            }
+        )
 
     def _cancel_contracts_after(
         self, engine: Engine, account: Account, request: Request, fields: Mapping[str, Any]
@@ -406,7 +460,7 @@ def _verify(account: Account, request: Request, needs: str) -> None:
     digest = hashlib.sha256(f"{parameters}{nonce}{path}".encode()).digest()
     if not _signed(account, digest, "authent", request):
         raise _Refusal("authenticationError")
-    if needs not in account.permissions:
+    if needs and needs not in account.permissions:
         raise _Refusal("insufficientPrivileges")
 
 

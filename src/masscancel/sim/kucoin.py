@@ -122,6 +122,15 @@ class KuCoinDialect:
             self._route("DELETE", futures, "/api/v1/orders", "cancel-all", self._ids),
             self._route("DELETE", futures, "/api/v3/orders", "cancel-all", self._ids_of_one),
             self._route("GET", spot, "/api/v1/hf/orders/active/symbols", "symbols", self._active),
+            *(
+                self._route("DELETE", each, f"{path}/client-order/{{id}}", "cancel-order", action)
+                for action in [self._client_order]
+                for each, path in (
+                    (spot, "/api/v1/hf/orders"),
+                    ("any", f"{_MARGIN}/orders"),
+                    (futures, "/api/v1/orders"),
+                )
+            ),
             self._list(spot, "/api/v1/hf/orders/active", self._orders),
             self._route("GET", margin, f"{_MARGIN}/order/active/symbols", "symbols", self._active),
             self._list(margin, f"{_MARGIN}/orders/active", self._orders),
@@ -244,6 +253,19 @@ class KuCoinDialect:
         self._cancel(call, _is_ordinary, of=symbol)
         return "success"
 
+    def _client_order(self, call: _Call) -> dict[str, Any]:
+        """Cancel the order that the client has given an id."""
+        symbol, client_id = _needed(call, "symbol"), call.request.params["id"]
+        categories = [call.category] if call.category != "any" else ["margin", "isolated"]
+        for category in categories:
+            for order in call.engine.open_orders(call.account, category, symbol):
+                if order.client_id == client_id:
+                    call.engine.cancel(order.order_id, now_ms=call.request.moment.now_ms)
+                    return {"clientOid": client_id}
+        if call.category == "futures":
+            raise Refusal("100004", "order cannot be canceled.")
+        raise Refusal("400100", "order_not_exist_or_not_allow_to_cancel", 400)
+
     def _ids(self, call: _Call) -> dict[str, Any]:
         found = self._cancel(call, _is_ordinary, of=call.query.get("symbol"))
         return {"cancelledOrderIds": [order.order_id for order in found]}
@@ -348,7 +370,10 @@ class KuCoinDialect:
         words = {"spot": "Spot", "margin": "Margin", "futures": "Futures"}
         may = [word for category, word in words.items() if category in call.account.ids]
         permission = ",".join(["General", *(may if "trade" in call.account.permissions else ())])
-        return {"apiKey": call.account.api_key, "apiVersion": 3, "permission": permission}
+        bound = call.account.extra.get("addresses")
+        addresses = {"ipWhitelist": bound.replace(" ", ",")} if bound else {}
+        key = {"apiKey": call.account.api_key, "apiVersion": 3, "permission": permission}
+        return key | addresses
 
     def _switch(self, call: _Call) -> dict[str, Any]:
         """Arm the switch of spot's, or of all futures' ordinary orders; nothing else is told."""

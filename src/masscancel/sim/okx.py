@@ -149,6 +149,7 @@ class OKXDialect:
                     ("GET", "trade/orders-pending", "open-orders", "view", self._orders),
                     ("GET", "trade/orders-algo-pending", "open-orders", "view", self._algos),
                     ("POST", "trade/cancel-batch-orders", "cancel-all", "trade", self._cancel),
+                    ("POST", "trade/cancel-order", "cancel-order", "trade", self._cancel_one),
                     ("POST", "trade/cancel-algos", "cancel-all", "trade", self._cancel_algos),
                     ("POST", "trade/cancel-all-after", "switch", "trade", self._countdown),
                     ("GET", "trade/order", "order-status", "view", _order),
@@ -225,6 +226,21 @@ class OKXDialect:
 
     def _cancel(self, call: _Call) -> list[dict[str, Any]]:
         return self._cancel_each(call, "ordId", _BATCH, lambda order: _book(order) == "ordinary")
+
+    def _cancel_one(self, call: _Call) -> list[dict[str, Any]]:
+        """Cancel one order, by its id or the client's."""
+        asked = call.body(dict[str, str])
+        order_id, client_id = asked.get("ordId", ""), asked.get("clOrdId", "")
+        told = {"ordId": order_id, "clOrdId": client_id, "sCode": "0", "sMsg": ""}
+        if not order_id and not client_id:
+            message = "Either order ID or client order ID is required."
+            return [told | {"sCode": "51407", "sMsg": message}]
+        for order in call.orders():
+            known = order_id == order.order_id or (not order_id and client_id == order.client_id)
+            if known and _book(order) == "ordinary" and order.symbol == asked.get("instId"):
+                call.engine.cancel(order.order_id, now_ms=call.request.moment.now_ms)
+                return [told]
+        return [told | {"sCode": "51400", "sMsg": _GONE}]
 
     def _cancel_algos(self, call: _Call) -> list[dict[str, Any]]:
         return self._cancel_each(call, "algoId", _ALGO_BATCH, lambda order: _book(order) == "algo")
@@ -354,7 +370,13 @@ def _config(call: _Call) -> list[dict[str, Any]]:
     words = {"view": "read_only", "trade": "trade"}
     granted = ",".join(word for name, word in words.items() if name in call.account.permissions)
     return [
-        {"uid": "44705892343619584", "acctLv": "2", "label": call.account.label, "perm": granted}
+        {
+            "uid": "44705892343619584",
+            "acctLv": "2",
+            "label": call.account.label,
+            "perm": granted,
+            "ip": call.account.extra.get("addresses", "").replace(" ", ","),
+        }
     ]
 
 

@@ -9,9 +9,11 @@ import time
 from collections import deque
 from typing import Final
 
+import msgspec
+
 from masscancel.calls import Stamp
 
-__all__ = ["NONCES", "Clock", "Nonces"]
+__all__ = ["NONCES", "Clock", "ClockReading", "Nonces"]
 
 #: How far a clock may be off before it has been measured: further than venues accept.
 UNMEASURED_SKEW_MS: Final = 30_000
@@ -22,6 +24,18 @@ CLOCK_MARGIN_MS: Final = 1_000
 def monotonic_ms() -> float:
     """This machine's monotonic clock, in ms."""
     return time.monotonic() * 1000
+
+
+class ClockReading(msgspec.Struct, frozen=True):
+    """One reading of a venue's clock.
+
+    Attributes:
+        ahead_ms: how far it is ahead of this machine's wall clock.
+        trip_ms: how long the question took; the other is uncertain by half of that.
+    """
+
+    ahead_ms: float
+    trip_ms: float
 
 
 class Clock:

@@ -79,7 +79,7 @@ class Dialer:
         self.resolver = resolver or Resolver()
         self._ssl_context = ssl_context or default_context()
         self._proxy = proxy
-        self._in_environment: dict[tuple[str, int], Proxy | None] = {}
+        self._in_environment: dict[str, Proxy | None] = {}
         self._local = None if local_addr is None else _local_address(local_addr)
         self._family = self._local[0] if self._local and not family else family
         self.connect_timeout = connect_timeout
@@ -102,7 +102,7 @@ class Dialer:
         """
         scheme, host, port = split_origin(origin)
         tls_host = host if scheme in ("https", "wss") else None
-        proxy = self._proxy_for(host, port)
+        proxy = self.proxy_of(origin)
         error: MassCancelError
         try:
             async with asyncio.timeout(self.connect_timeout):
@@ -117,33 +117,53 @@ class Dialer:
             if not is_exhausted(problem):
                 self.resolver.forget(host if proxy is None else proxy.host)
             error = not_sent(origin, problem)
-        if self._proxy is None:
-            self._mention_proxy(error, host, port)
+        if self.ignored_proxy(origin) is not None:
+            error.args = (f'{error.message}; HTTPS_PROXY is set, but only proxy="env" uses it',)
+            error.message = error.args[0]
         raise error
+
+    async def find(self, origin: str) -> list[Address]:
+        """Look up where a connection to an origin goes to: its addresses, or those of its proxy.
+
+        Raises:
+            MassCancelError: there are none, or the proxy can't be used.
+        """
+        scheme, host, port = split_origin(origin)
+        tls_host = host if scheme in ("https", "wss") else None
+        try:
+            async with asyncio.timeout(self.connect_timeout):
+                return await self._addresses(host, port, tls_host, self.proxy_of(origin))
+        except OSError as problem:
+            raise not_sent(origin, problem) from None
 
     # Which proxy.
 
-    def _proxy_for(self, host: str, port: int) -> Proxy | None:
-        """Return the proxy on the way to a host, by the setting; ``None`` for none."""
+    def proxy_of(self, origin: str) -> Proxy | None:
+        """The proxy on the way to an origin.
+
+        Raises:
+            ConfigurationError: what the environment names is none.
+        """
         if self._proxy == "env":
-            return self._environment_proxy(host, port)
+            return self._environment_proxy(origin)
         return None if self._proxy is None else Proxy(self._proxy)
 
-    def _environment_proxy(self, host: str, port: int) -> Proxy | None:
-        """Return the proxy that the environment names: read once, since that takes milliseconds."""
-        if (host, port) not in self._in_environment:
-            self._in_environment[host, port] = environment_proxy(host, port)
-        return self._in_environment[host, port]
-
-    def _mention_proxy(self, error: MassCancelError, host: str, port: int) -> None:
-        """Say that the environment names a proxy which was not used."""
+    def ignored_proxy(self, origin: str) -> Proxy | None:
+        """The proxy that the environment names for an origin, and that is not used."""
+        if self._proxy is not None:
+            return None
         try:
-            found = self._environment_proxy(host, port)
+            return self._environment_proxy(origin)
         except ConfigurationError:
-            found = self._in_environment[host, port] = None
-        if found is not None:
-            error.args = (f'{error.message}; HTTPS_PROXY is set, but only proxy="env" uses it',)
-            error.message = error.args[0]
+            self._in_environment[origin] = None
+            return None
+
+    def _environment_proxy(self, origin: str) -> Proxy | None:
+        """Return the proxy that the environment names: read once, since that takes milliseconds."""
+        if origin not in self._in_environment:
+            _, host, port = split_origin(origin)
+            self._in_environment[origin] = environment_proxy(host, port)
+        return self._in_environment[origin]
 
     # TCP.
 

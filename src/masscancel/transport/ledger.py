@@ -15,6 +15,7 @@ from heapq import heappop, heappush
 from typing import Final
 
 from masscancel.calls import Limit, Precedence, Spent
+from masscancel.models import RateLeft
 
 __all__ = ["LEDGER", "Ledger", "RetryBudget"]
 
@@ -110,6 +111,10 @@ class _Window(_Waiting):
         self._spent = ours
         insort(ours, self._told)
 
+    def spent(self, now: float, limit: Limit) -> float:
+        """How much has been spent within the window that ends now."""
+        return sum(cost for end, cost in self._spent if end > now - limit.seconds)
+
     def fill(self, now: float, limit: Limit) -> None:
         """Take it that the limit is used up. Nobody knows when its window began: some time ago."""
         self.spend(limit.amount, now - limit.seconds * _WINDOW_PASSED, limit)
@@ -124,6 +129,10 @@ class _Counter(_Waiting):
         super().__init__()
         self._level = 0.0
         self._at = -math.inf  # when it is, or will be, at that level
+
+    def spent(self, now: float, limit: Limit) -> float:
+        """The level."""
+        return self._level_at(now, limit)
 
     def _level_at(self, now: float, limit: Limit) -> float:
         return max(0.0, self._level - (now - self._at) * limit.amount / limit.seconds)
@@ -276,6 +285,27 @@ class Ledger:
             for limit in limits:
                 if limit.name in spent:
                     self._window(limit, origin, api_key).set_spent(spent[limit.name], now, limit)
+
+    def left(self, origin: str, api_key: str, limits: Iterable[Limit]) -> list[RateLeft]:
+        """Tell what is left of limits; of one that is counted in parts, in the fullest of them."""
+        now, found = self._clock(), []
+        with self._lock:
+            for limit in limits:
+                owner = (origin, api_key if limit.per == "key" else "")
+                name = f"{limit.name}:"
+                spent = max(
+                    (
+                        window.spent(now, limit)
+                        for (of, key), window in self._windows.items()
+                        if of == owner and key.startswith(name)
+                    ),
+                    default=0.0,
+                )
+                left = max(0.0, limit.amount - spent)
+                found.append(
+                    RateLeft(name=limit.name, left=left, amount=limit.amount, seconds=limit.seconds)
+                )
+        return found
 
     def refused(
         self, origin: str, api_key: str, costs: Mapping[str, float], limits: Iterable[Limit]

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import random
 import ssl
+import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -18,21 +19,28 @@ except ImportError:  # not on Windows
 import aiohttp
 
 from masscancel.calls import SMALL_REPLY, Limit, Precedence, Probe, Reply, Stamp
-from masscancel.errors import ConfigurationError, MassCancelError, NotSent, ProtocolError
+from masscancel.errors import (
+    ConfigurationError,
+    MassCancelError,
+    NotSent,
+    OutcomeUnknown,
+    ProtocolError,
+)
 from masscancel.events import PROCESS, Listener, OriginBlocked, Publisher
 from masscancel.transport.borrowed import WARNING, BorrowedConnection, BorrowedHost
-from masscancel.transport.clock import Clock, monotonic_ms
+from masscancel.transport.clock import Clock, ClockReading, monotonic_ms
 from masscancel.transport.connection import Connection
 from masscancel.transport.dialer import Dialer
 from masscancel.transport.host import MOST_RESERVED, Host
 from masscancel.transport.ledger import LEDGER, RetryBudgets, affordable
+from masscancel.transport.reach import Reach, trace
 from masscancel.transport.resolver import Resolver
 from masscancel.transport.settings import StreamSettings
 from masscancel.transport.timers import Chores, Timers
 from masscancel.transport.waiting import run_to_end
 from masscancel.transport.websocket import WebSocket, open_websocket
 
-__all__ = ["SessionPool"]
+__all__ = ["SessionPool", "most_connections"]
 
 log = logging.getLogger("masscancel")
 
@@ -280,7 +288,12 @@ class SessionPool:
 
     def _may_open(self) -> bool:
         """Whether the process has descriptors left for another connection, with some to spare."""
-        return sum(host.size for host in self._hosts.values()) < _most_connections()
+        return self.connections_open < most_connections()
+
+    @property
+    def connections_open(self) -> int:
+        """The number of connections that are open, or about to be."""
+        return sum(host.size for host in self._hosts.values())
 
     async def open_websocket(
         self, url: str, headers: Mapping[str, str], **options: Any
@@ -300,7 +313,31 @@ class SessionPool:
             raise NotSent("the session pool is not open")
         return await open_websocket(self._dialer, url, headers, **options)
 
+    async def reach(self, origin: str) -> Reach | None:
+        """Find out how an origin is reached, by a connection that is kept for cancels.
+
+        Returns:
+            What was found; ``None`` where a session sends, which keeps that to itself.
+        """
+        host = self.host(origin)
+        if isinstance(host, BorrowedHost):
+            return None
+        return await trace(origin, self._dialer, host)
+
     # Clocks.
+
+    async def read_clock(self, probe: Probe) -> ClockReading:
+        """Read an origin's clock now, as soon as the origin allows it.
+
+        Raises:
+            MassCancelError: it was not told.
+        """
+        await self._wait_for_leave(probe)
+        host = self.host(probe.origin)
+        try:
+            return await self._read(probe, host.take(cancels=True))
+        except TimeoutError:
+            raise OutcomeUnknown(f"{probe.origin} does not tell the time: no answer") from None
 
     def clock(self, origin: str) -> Clock:
         """The origin's clock."""
@@ -339,18 +376,26 @@ class SessionPool:
     async def _probe(self, probe: Probe, take: Callable[[], _Connection | None]) -> None:
         """Read an origin's clock once, when that is allowed: on an idle connection or a new one."""
         await self._wait_for_leave(probe)
-        connection = take()
+        try:
+            await self._read(probe, take())
+        except (MassCancelError, TimeoutError) as error:
+            log.debug("%s does not tell the time: %s", probe.origin, str(error) or "no answer")
+
+    async def _read(self, probe: Probe, connection: _Connection | None) -> ClockReading:
+        """Read an origin's clock on a connection, or on a new one."""
         try:
             async with asyncio.timeout(self._connect_timeout):
                 if connection is None:
                     connection = await self.host(probe.origin).dial(cancels=True)
                 sent_ms = monotonic_ms()
                 venue_ms = await self._ask(probe, connection)
-            self._clocks[probe.origin].add(sent_ms, monotonic_ms(), venue_ms)
-        except (MassCancelError, TimeoutError) as error:
-            if isinstance(error, MassCancelError):
-                self.note_refusal(probe.origin, "", error)
-            log.debug("%s does not tell the time: %s", probe.origin, str(error) or "no answer")
+        except MassCancelError as error:
+            self.note_refusal(probe.origin, "", error)
+            raise
+        received_ms, now_ms = monotonic_ms(), time.time() * 1000
+        self._clocks[probe.origin].add(sent_ms, received_ms, venue_ms)
+        trip_ms = received_ms - sent_ms
+        return ClockReading(ahead_ms=venue_ms - now_ms + trip_ms / 2, trip_ms=trip_ms)
 
     async def _ask(self, probe: Probe, connection: _Connection) -> int:
         """Send a probe, and wait for the time that it is answered with.
@@ -496,8 +541,8 @@ def _time_in(probe: Probe, result: Reply | MassCancelError) -> int:
     raise ProtocolError("no time that a clock may show")
 
 
-def _most_connections() -> int:
-    """So many connections this process may open: most of its descriptors."""
+def most_connections() -> int:
+    """So many connections a pool may open: most of the descriptors that the process may have."""
     if resource is None:
         return 512
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -13,7 +13,7 @@ from msgspec.structs import force_setattr
 
 from masscancel.calls import Flow, Limit, Probe, Reply, Scope, Spent, StreamDialect
 from masscancel.errors import ConfigurationError, ScopeError
-from masscancel.models import Ack, OpenOrder, OrderState, OrderUpdate, Permission
+from masscancel.models import Ack, KeyInfo, OpenOrder, OrderState, OrderUpdate, Permission
 from masscancel.venues.toolkit import check_origin, is_whole
 
 __all__ = ["Abilities", "Symbols", "Venue"]
@@ -91,6 +91,8 @@ class Venue(msgspec.Struct, frozen=True, kw_only=True):
         title: for people, such as ``AscendEX``.
         passphrase: whether its keys have a third part.
         abilities: what it can do, by account category.
+        nonces: the account categories whose requests have nonces, which must arrive in order.
+        foreign_address: the codes by which it says that a key may not be used from this address.
 
     Raises:
         ConfigurationError: a URL is not an origin, or would send keys in clear text to another
@@ -101,6 +103,8 @@ class Venue(msgspec.Struct, frozen=True, kw_only=True):
     title: ClassVar[str]
     passphrase: ClassVar[bool] = False
     abilities: ClassVar[Mapping[str, Abilities]]
+    nonces: ClassVar[tuple[str, ...]] = ()
+    foreign_address: ClassVar[frozenset[int | str]] = frozenset()
 
     def __post_init__(self) -> None:
         for name in self.__struct_fields__:
@@ -247,20 +251,46 @@ class Venue(msgspec.Struct, frozen=True, kw_only=True):
         return {}
         yield
 
-    def permissions(self, account_category: str) -> Flow[Permission]:
-        """Find out whether the key may cancel in a category, by the venue's own way of asking.
+    def key_info(self, categories: Sequence[str]) -> Flow[KeyInfo]:
+        """Ask what the key may do, by the venue's own way of asking; nothing is cancelled for it.
 
-        Nothing is cancelled to find it out. Override it where the venue tells a key's permissions.
+        Override it where the venue tells a key's permissions.
+
+        Args:
+            categories: the account categories that matter, all at one origin.
 
         Returns:
-            ``"yes"``; ``"no"``, if the venue says that the key may not; ``"unknown"`` where the
-            venue has no such question, or its answer leaves it open.
+            What it tells; of each category ``"no"``, if the venue says that the key may not cancel,
+            and ``"unknown"`` where there is no such question, or the answer leaves it open.
 
         Raises:
             ScopeError: the venue has no such category.
         """
+        for category in categories:
+            self.ability(category)
+        return KeyInfo(cancels=dict.fromkeys(categories, "unknown"))
+        yield
+
+    def try_cancel(self, account_category: str, token: str) -> Flow[Permission]:
+        """Cancel one order that can't exist, and read from the refusal whether the key may cancel.
+
+        Override it where the venue documents what it says then: "unknown order" to a key that may,
+        something else to one that may not. No call of it may become one that cancels more if the
+        venue, or what is before it, loses the id.
+
+        Args:
+            account_category: the venue's word.
+            token: 32 random hexadecimal digits, for an id that nobody has given to an order.
+
+        Raises:
+            ConfigurationError: the venue documents no such way.
+        """
+        del token
         self.ability(account_category)
-        return "unknown"
+        raise ConfigurationError(
+            f"{self.title} documents no cancel of a single order by which it would tell of "
+            f"{account_category} whether a key may cancel"
+        )
         yield
 
     def stream(self, account_category: str) -> StreamDialect | None:

@@ -17,17 +17,19 @@ from msgspec.structs import replace
 
 from masscancel.calls import LISTING, Call, Flow, Probe, Reply, Scope, Slices, Stamp, StreamMessage
 from masscancel.errors import ConfigurationError
-from masscancel.models import Ack, OpenOrder, OrderState, OrderUpdate, Permission
+from masscancel.models import Ack, KeyInfo, OpenOrder, OrderState, OrderUpdate, Permission
 from masscancel.venues.ascendex.stream import AscendEXStream, encode_cancel_all
 from masscancel.venues.ascendex.wire import (
     WINDOW_MS,
     decode_account_group,
     decode_ack,
     decode_clock,
+    decode_key,
     decode_open_orders,
     decode_order_states,
-    decode_trade_permission,
+    decode_tried,
     sign,
+    sign_timed,
 )
 from masscancel.venues.base import Abilities, Symbols, Venue
 from masscancel.venues.toolkit import ask, batches, every, is_whole, merged
@@ -163,12 +165,30 @@ class AscendEX(Venue, frozen=True, kw_only=True):
         ]
         return merged(every((yield calls)))
 
-    def permissions(self, account_category: str) -> Flow[Permission]:
+    def key_info(self, categories: Sequence[str]) -> Flow[KeyInfo]:
         """``GET /api/pro/v1/info``: whether the key may trade, in every category alike."""
-        self.ability(account_category)
+        for category in categories:
+            self.ability(category)
+        decode = partial(decode_key, categories=tuple(categories))
+        call: Call[KeyInfo] = self._call("GET", "/api/pro/v1/info", "info", decode)
+        return (yield from ask(call))
+
+    def try_cancel(self, account_category: str, token: str) -> Flow[Permission]:
+        """``DELETE .../order``: "non-open order" to a key that may.
+
+        What cancels everything has a path of its own, which is longer.
+        """
+        symbol = self.ability(account_category).symbols.example
+        path, api_path = self._order_path(Scope(account_category), "")
         call: Call[Permission] = self._call(
-            "GET", "/api/pro/v1/info", "info", decode_trade_permission
+            "DELETE",
+            path.rstrip("/"),
+            api_path.rstrip("/"),
+            decode_tried,
         )
+        order = {"orderId": token, "symbol": symbol}
+        api_path = api_path.rstrip("/")
+        call = replace(call, sign=partial(sign_timed, api_path=api_path, body=order))
         return (yield from ask(call))
 
     def stream(self, account_category: str) -> AscendEXStream:

@@ -7,11 +7,12 @@ acknowledgement are those that ccxt's maintainers published (pull request 22926)
 
 import re
 from binascii import b2a_base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from hmac import digest
 from typing import Any, Final, Literal, TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
 from masscancel.calls import Call, Reply, Request, Scope, Slices, Stamp
 from masscancel.credentials import Credentials
@@ -25,7 +26,7 @@ from masscancel.errors import (
     VenueError,
     VenueUnavailable,
 )
-from masscancel.models import Ack, OpenOrder, OrderState, Permission
+from masscancel.models import Ack, KeyInfo, OpenOrder, OrderState, Permission
 from masscancel.venues.toolkit import (
     Refusal,
     RowDecoder,
@@ -38,6 +39,7 @@ from masscancel.venues.toolkit import (
     refusal_error,
     side,
     text_of,
+    told_by_refusal,
     whole,
     whole_of,
 )
@@ -65,6 +67,14 @@ def auth_headers(credentials: Credentials, stamp: Stamp, api_path: str) -> dict[
     }
 
 
+def sign_timed(
+    call: Call[Any], credentials: Credentials, stamp: Stamp, *, api_path: str, body: dict[str, str]
+) -> Request:
+    """Sign a call whose body says when it was made."""
+    timed = msgspec.json.encode({**body, "time": stamp.time_ms})
+    return sign(replace(call, body=timed), credentials, stamp, api_path=api_path)
+
+
 def sign(call: Call[Any], credentials: Credentials, stamp: Stamp, *, api_path: str) -> Request:
     """Sign a call. Neither its query nor its body is signed."""
     headers = auth_headers(credentials, stamp, api_path)
@@ -75,6 +85,8 @@ def sign(call: Call[Any], credentials: Credentials, stamp: Stamp, *, api_path: s
 
 # Refusals.
 
+#: "Trying to cancel non-open order".
+_NOT_OPEN: Final = 300019
 #: What each documented code means to a caller; others are plain.
 _CODES: Final[Mapping[int, type[VenueError]]] = {
     100001: InvalidRequest,  # INVALID_HTTP_INPUT
@@ -102,7 +114,7 @@ _CODES: Final[Mapping[int, type[VenueError]]] = {
     200015: PermissionDenied,  # PERMISSION_DENIED
     300006: InvalidRequest,  # INVALID_ORDER_ID
     300012: InvalidRequest,  # INVALID_PRODUCT
-    300019: InvalidRequest,  # a duplicated request, or no open order
+    _NOT_OPEN: InvalidRequest,  # a duplicated request, or no open order
     300020: PermissionDenied,  # TRADING_RESTRICTED
     300021: PermissionDenied,  # TRADING_DISABLED
     510001: VenueUnavailable,  # SERVER_ERROR
@@ -408,6 +420,8 @@ _ACCOUNT: Final = msgspec.json.Decoder(_Account)
 
 class _Permissions(msgspec.Struct, rename="camel"):
     trade_permission: bool | None = None
+    allowed_ips: tuple[str, ...] | None = None
+    expire_time: Any = None
 
 
 _PERMISSION: Final = msgspec.json.Decoder(_Permissions)
@@ -428,17 +442,28 @@ def decode_account_group(reply: Reply, stamp: Stamp) -> int:
     return int(group)
 
 
-def decode_trade_permission(reply: Reply, stamp: Stamp) -> Permission:
-    """Whether the key may trade, in the account info; cancelling is trading.
+def decode_key(reply: Reply, stamp: Stamp, *, categories: Sequence[str]) -> KeyInfo:
+    """Read from the account info whether the key may trade; cancelling is trading.
 
     Raises:
         VenueError: the venue refused.
         ProtocolError: it is no account info.
     """
     data = decode_json(_PERMISSION, reply, _open(reply, stamp.time_ms).data)
-    if data.trade_permission is None:
-        return "unknown"
-    return "yes" if data.trade_permission else "no"
+    words: Mapping[bool | None, Permission] = {True: "yes", False: "no", None: "unknown"}
+    expires = whole_of(data.expire_time)
+    return KeyInfo(
+        cancels=dict.fromkeys(categories, words[data.trade_permission]),
+        addresses=data.allowed_ips,
+        expires_at_ms=expires if expires is not None and expires > 0 else None,
+    )
+
+
+#: Reads what became of the cancel of an order that can't exist.
+decode_tried: Final = told_by_refusal(
+    lambda reply, stamp: _open(reply, stamp.time_ms),
+    unknown_order=lambda error: error.code == _NOT_OPEN,
+)
 
 
 def decode_clock(reply: Reply) -> int:

@@ -41,8 +41,14 @@ from masscancel.calls import (
 )
 from masscancel.credentials import Credentials
 from masscancel.errors import ConfigurationError, MassCancelError, ProtocolError, ScopeError
-from masscancel.models import Ack, OpenOrder, OrderState, OrderUpdate
+from masscancel.models import Ack, KeyInfo, OpenOrder, OrderState, OrderUpdate, Permission
 from masscancel.venues.base import Abilities, Symbols, Venue
+from masscancel.venues.binance.refusals import (
+    FOREIGN_ADDRESS,
+    REJECTED_KEY,
+    check_accepted,
+    is_nothing_open,
+)
 from masscancel.venues.binance.replies import (
     ALGO,
     OrdersDecoder,
@@ -53,6 +59,7 @@ from masscancel.venues.binance.replies import (
     decode_countdown,
     decode_done,
     decode_futures_orders,
+    decode_key,
     decode_spot_orders,
     decode_state,
     decode_symbols,
@@ -67,6 +74,7 @@ from masscancel.venues.toolkit import (
     http_date,
     is_whole,
     join,
+    told_by_refusal,
 )
 
 __all__ = ["Binance"]
@@ -79,6 +87,9 @@ STATES_TOGETHER: Final = 8
 STATES_ASKED: Final = 64
 #: The time between the two listings of a proof, in seconds: see :class:`Binance`.
 SETTLE: Final = 0.5
+#: Where it is, unless it is a testnet.
+_SPOT_URL: Final = "https://api.binance.com"
+_USDM_URL: Final = "https://fapi.binance.com"
 #: The header that tells how much weight an address has spent in the running minute.
 _USED_WEIGHT: Final = "X-MBX-USED-WEIGHT-1M"
 
@@ -213,6 +224,7 @@ class Binance(Venue, frozen=True, kw_only=True):
 
     name: ClassVar[str] = "binance"
     title: ClassVar[str] = "Binance"
+    foreign_address: ClassVar[frozenset[int | str]] = FOREIGN_ADDRESS
     abilities: ClassVar[Mapping[str, Abilities]] = {
         "spot": Abilities(
             symbols=_SYMBOLS,
@@ -233,8 +245,8 @@ class Binance(Venue, frozen=True, kw_only=True):
         ),
     }
 
-    spot_url: str = "https://api.binance.com"
-    usdm_url: str = "https://fapi.binance.com"
+    spot_url: str = _SPOT_URL
+    usdm_url: str = _USDM_URL
     recv_window_ms: int = 5_000
 
     def __post_init__(self) -> None:
@@ -319,6 +331,40 @@ class Binance(Venue, frozen=True, kw_only=True):
                 if state is not None:
                     states[order.order_id] = state
         return states
+
+    def key_info(self, categories: Sequence[str]) -> Flow[KeyInfo]:
+        """``GET /sapi/v1/account/apiRestrictions`` of spot's host, which tells of futures, too.
+
+        Where one of the URLs is the venue's own and the other is not, futures' key is another
+        environment's, and is not sent to spot's. Testnets have no such path.
+        """
+        for category in categories:
+            self.ability(category)
+        apart = (self.spot_url == _SPOT_URL) is not (self.usdm_url == _USDM_URL)
+        if apart and "usdm" in categories:
+            return KeyInfo(cancels=dict.fromkeys(categories, "unknown"))
+        path = "/sapi/v1/account/apiRestrictions"
+        decode = partial(decode_key, categories=tuple(categories))
+        call = self._call("GET", "spot", path, decode, weight=_LIGHT, symbol=None)
+        info: KeyInfo = yield from ask(call)
+        return info
+
+    def try_cancel(self, account_category: str, token: str) -> Flow[Permission]:
+        """``DELETE /api/v3/order``, ``/fapi/v1/order``: "Unknown order sent" to a key that may.
+
+        One that may not is told -2015, as one that is not known at all is.
+        """
+        symbol = self.ability(account_category).symbols.example
+        call: Call[Permission] = self._call(
+            "DELETE",
+            account_category,
+            _SIDES[account_category].order,
+            _decode_tried,
+            weight=_LIGHT,
+            symbol=symbol,
+            query=f"&origClientOrderId={token}",
+        )
+        return (yield from ask(call))
 
     def switch(self, scope: Scope, timeout_ms: int) -> Flow[int | None]:
         """``POST /fapi/v1/countdownCancelAll``: the open orders of one futures symbol.
@@ -497,6 +543,15 @@ def sign(
         return Request(call.method, f"{call.path}?{signed}", headers, b"", expires_at_ms)
     headers["Content-Type"] = "application/x-www-form-urlencoded"
     return Request(call.method, call.path, headers, signed.encode(), expires_at_ms)
+
+
+def _decode_tried(reply: Reply, stamp: Stamp, *, account_category: str) -> Permission:
+    """Read what became of the cancel of an order that can't exist."""
+    return told_by_refusal(
+        lambda reply, stamp: check_accepted(reply, stamp.time_ms, account_category),
+        unknown_order=is_nothing_open,
+        denied=(REJECTED_KEY,),
+    )(reply, stamp)
 
 
 def _unlisted(book: _Book, error: MassCancelError) -> Part:

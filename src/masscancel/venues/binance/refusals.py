@@ -23,7 +23,7 @@ from masscancel.errors import (
 )
 from masscancel.venues.toolkit import OK, Refusal, open_envelope, retry_after, text_of, wait_until
 
-__all__ = ["Sentence", "check_accepted", "is_nothing_open"]
+__all__ = ["FOREIGN_ADDRESS", "REJECTED_KEY", "Sentence", "check_accepted", "is_nothing_open"]
 
 
 class Sentence(msgspec.Struct, kw_only=True):
@@ -45,6 +45,10 @@ class _Refused(Sentence, kw_only=True):
 _SENTENCE: Final = msgspec.json.Decoder(Sentence, strict=False)  # a code has been seen as a string
 _REFUSED: Final = msgspec.json.Decoder(_Refused, strict=False)
 
+#: "REJECTED_MBX_KEY": the key, its address or its permission, it does not say which.
+REJECTED_KEY: Final = -2015
+#: The key may not be used from this address; futures alone say so.
+FOREIGN_ADDRESS: Final = frozenset[int | str]({-1004, -1005, -1011})
 _THROTTLED: Final = -1008
 _SHUTTING_DOWN: Final = -1016
 _CANCEL_REJECTED: Final = -2011
@@ -67,7 +71,7 @@ _CODES: Final[Mapping[int, type[VenueError]]] = {
     -1022: AuthenticationError,  # INVALID_SIGNATURE
     -2008: AuthenticationError,  # an unknown key; seen, not documented
     -2014: AuthenticationError,  # BAD_API_KEY_FMT
-    -2015: AuthenticationError,  # REJECTED_MBX_KEY: key, address or permission, it does not say
+    REJECTED_KEY: AuthenticationError,
 }
 #: Codes that only one side has, or that differ.
 _OWN_CODES: Final[Mapping[str, Mapping[int, type[VenueError]]]] = {

@@ -14,7 +14,7 @@ import msgspec
 
 from masscancel.calls import Reply, Slices, Stamp
 from masscancel.errors import ProtocolError, VenueError
-from masscancel.models import OpenOrder, OrderState
+from masscancel.models import KeyInfo, OpenOrder, OrderState, Permission
 from masscancel.venues.binance.refusals import check_accepted, is_nothing_open
 from masscancel.venues.toolkit import (
     NOTHING_OPEN,
@@ -35,6 +35,8 @@ from masscancel.venues.toolkit import (
 
 #: What the ids of conditional orders begin with here: theirs and those of orders are counted apart.
 ALGO: Final = "algo:"
+#: HTTP's own word for a path that there is not.
+_NO_PATH: Final = 404
 #: So many rows of an answer are looked at in a piece.
 _TOGETHER: Final = 2_000
 
@@ -206,6 +208,18 @@ _FUTURES_ORDERS: Final = RowDecoder(_OrderRow, _Named, convert=_futures_order)
 _ALGO_ORDERS: Final = RowDecoder(_AlgoRow, _Named, convert=_algo_order)
 #: Of a row that can't be read whole, symbol and status are enough for an Ack.
 _CANCELLED: Final = RowDecoder(_CancelRow, _Report)
+
+
+class _Key(msgspec.Struct, rename="camel"):
+    """What a key may do; what is missing is not known."""
+
+    ip_restrict: bool | None = None
+    enable_spot_and_margin_trading: bool | None = None
+    enable_futures: bool | None = None
+    trading_authority_expiration_time: int | None = None
+
+
+_KEY: Final = msgspec.json.Decoder(_Key)
 _STATE: Final = msgspec.json.Decoder(_State)
 _ALGO_STATE: Final = msgspec.json.Decoder(_AlgoState)
 _CLOCK: Final = msgspec.json.Decoder(_Clock)
@@ -395,6 +409,22 @@ def decode_countdown(
             f"not {timeout_ms} ms for {symbol!r}"
         )
     return stamp.time_ms + timeout_ms if timeout_ms else None
+
+
+def decode_key(
+    reply: Reply, stamp: Stamp, *, account_category: str, categories: tuple[str, ...]
+) -> KeyInfo:
+    """Read what a key may do. Testnets have no such path: nothing is known there."""
+    if reply.status == _NO_PATH:
+        return KeyInfo(cancels=dict.fromkeys(categories, "unknown"))
+    key: _Key = _value(_KEY, reply, stamp.time_ms, account_category)
+    may = {"spot": key.enable_spot_and_margin_trading, "usdm": key.enable_futures}
+    words: Mapping[bool | None, Permission] = {True: "yes", False: "no", None: "unknown"}
+    return KeyInfo(
+        cancels={category: words[may[category]] for category in categories},
+        addresses=() if key.ip_restrict is False else None,
+        expires_at_ms=key.trading_authority_expiration_time,
+    )
 
 
 def decode_clock(reply: Reply) -> int:

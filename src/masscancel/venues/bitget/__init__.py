@@ -32,11 +32,11 @@ from msgspec.structs import replace
 
 from masscancel.calls import Call, Flow, Limit, Probe, Reply, Scope, Stamp
 from masscancel.errors import ConfigurationError, MassCancelError, ScopeError, VenueError
-from masscancel.models import Ack, OpenOrder, OrderState, OrderUpdate, Permission
+from masscancel.models import Ack, KeyInfo, OpenOrder, OrderState, OrderUpdate, Permission
 from masscancel.venues.base import Abilities, Symbols, Venue
 from masscancel.venues.bitget import classic, unified
 from masscancel.venues.bitget.classic import Classic
-from masscancel.venues.bitget.codes import is_wrong_mode
+from masscancel.venues.bitget.codes import FOREIGN_ADDRESS, is_wrong_mode
 from masscancel.venues.bitget.parts import wrong_mode
 from masscancel.venues.bitget.unified import Unified
 from masscancel.venues.bitget.wire import OVERALL, Wire, costs, data_of, decode_clock, name_of
@@ -121,6 +121,7 @@ class Bitget(Venue, frozen=True, kw_only=True):
 
     name: ClassVar[str] = "bitget"
     title: ClassVar[str] = "Bitget"
+    foreign_address: ClassVar[frozenset[int | str]] = FOREIGN_ADDRESS
     passphrase: ClassVar[bool] = True
     abilities: ClassVar[Mapping[str, Abilities]] = {
         "spot": _can("BTCUSDT", _OLD),
@@ -241,18 +242,32 @@ class Bitget(Venue, frozen=True, kw_only=True):
             states |= merged(each for each in answers if not isinstance(each, MassCancelError))
         return states
 
-    def permissions(self, account_category: str) -> Flow[Permission]:
+    def key_info(self, categories: Sequence[str]) -> Flow[KeyInfo]:
         """``GET /api/v2/spot/account/info`` tells of a classic key; nothing of a unified one."""
-        self.ability(account_category)
+        for category in categories:
+            self.ability(category)
+        nothing = KeyInfo(cancels=dict.fromkeys(categories, "unknown"))
         if self.unified is True:
-            return "unknown"
-        decode = partial(_decode_permission, account_category=account_category)
+            return nothing
+        decode = partial(_decode_key, categories=tuple(categories))
         (answer,) = yield [self._wire.get(_ACCOUNT, {}, decode)]
         if is_wrong_mode(answer):
-            return "unknown"
+            return nothing
         if isinstance(answer, MassCancelError):
             raise answer
-        permission: Permission = answer
+        info: KeyInfo = answer
+        return info
+
+    def try_cancel(self, account_category: str, token: str) -> Flow[Permission]:
+        """``cancel-order`` of a client's id, of each family its own; "does not exist" if it may."""
+        symbol = self.ability(account_category).symbols.example
+        for kinds in self._kinds():
+            calls = [kind.try_cancel(account_category, symbol, token) for kind in kinds]
+            answers: Sequence[Permission | MassCancelError] = yield calls
+            right = [each for each in answers if not is_wrong_mode(each)]
+            if right:
+                break
+        permission: Permission = one((right or answers)[:1])
         return permission
 
     @property
@@ -308,6 +323,7 @@ def _decode_whose(reply: Reply, stamp: Stamp) -> bool:
 
 class _Info(msgspec.Struct):
     authorities: tuple[str, ...]
+    ips: str | None = None
 
 
 _INFO: Final = msgspec.json.Decoder(_Info)
@@ -315,9 +331,14 @@ _INFO: Final = msgspec.json.Decoder(_Info)
 _WRITES: Final = {"spot": "stow", "margin": "smow"}
 
 
-def _decode_permission(reply: Reply, stamp: Stamp, *, account_category: str) -> Permission:
+def _decode_key(reply: Reply, stamp: Stamp, *, categories: tuple[str, ...]) -> KeyInfo:
     info: _Info = decode_json(_INFO, reply, data_of(reply, stamp.time_ms))
-    needed = {_WRITES.get(account_category, "coow"), "trade"}
-    if needed.isdisjoint(info.authorities):
-        return "no" if info.authorities else "unknown"
+    addresses = None if info.ips is None else tuple(filter(None, info.ips.split(",")))
+    may = {category: _may_cancel(info.authorities, category) for category in categories}
+    return KeyInfo(cancels=may, addresses=addresses)
+
+
+def _may_cancel(authorities: Sequence[str], account_category: str) -> Permission:
+    if {_WRITES.get(account_category, "coow"), "trade"}.isdisjoint(authorities):
+        return "no" if authorities else "unknown"
     return "yes"

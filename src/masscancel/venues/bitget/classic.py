@@ -29,7 +29,7 @@ import msgspec
 
 from masscancel.calls import Call, Flow, Reply, Scope, Stamp
 from masscancel.errors import MassCancelError
-from masscancel.models import OpenOrder, OrderState, OrderUpdate
+from masscancel.models import OpenOrder, OrderState, OrderUpdate, Permission
 from masscancel.venues.bitget.listings import BATCH, Key, Listing, cancel_listed, list_orders
 from masscancel.venues.bitget.parts import Step, has_book, orders_of, parts_of
 from masscancel.venues.bitget.wire import (
@@ -68,6 +68,7 @@ RATES: Final = {
         for mode in _MODES
         for what in ("open-orders", "batch-cancel-order", "history-orders")
     },
+    **{f"{root}/cancel-order": 10 for root in (_SPOT, _MIX, f"{_MARGIN}/crossed")},
     _PAIRS: 10,
 }
 
@@ -174,6 +175,13 @@ class Classic(msgspec.Struct, frozen=True):
                 query = {"symbol": name, "limit": "100"}
                 calls.append(self._ask(f"{_SPOT}/history-plan-order", query, orders))
         return calls
+
+    def try_cancel(self, account_category: str, symbol: str, token: str) -> Call[Permission]:
+        """``cancel-order`` of a client's id, in the family of the category."""
+        root = {"spot": _SPOT, "margin": f"{_MARGIN}/crossed"}.get(account_category, _MIX)
+        body = {"symbol": symbol, "clientOid": token}
+        body |= _product(account_category) if root == _MIX else {}
+        return self.wire.try_cancel(f"{root}/cancel-order", body)
 
     # --- the families ---------------------------------------------------------------------------
 

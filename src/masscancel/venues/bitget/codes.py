@@ -18,7 +18,16 @@ from masscancel.errors import (
     VenueUnavailable,
 )
 
-__all__ = ["DONE", "GONE", "KINDS", "NOTHING", "WRONG_MODE", "is_gone", "is_wrong_mode"]
+__all__ = [
+    "DONE",
+    "FOREIGN_ADDRESS",
+    "GONE",
+    "KINDS",
+    "NOTHING",
+    "WRONG_MODE",
+    "is_gone",
+    "is_wrong_mode",
+]
 
 #: The code of success; of an order in a batch it is shorter, empty or missing.
 DONE: Final = "00000"
@@ -40,6 +49,8 @@ _GONE_TEXTS: Final = frozenset(
         "order cancelled",
     }
 )
+#: "Invalid IP", "The current ip is not in the apikey ip whitelist".
+FOREIGN_ADDRESS: Final = frozenset[int | str]({"40018", "40038"})
 #: The account is of the other kind: unified where classic was spoken, or the other way round.
 WRONG_MODE: Final = frozenset({"40085", "25245"})
 

@@ -16,7 +16,7 @@ from typing import Final
 import msgspec
 
 from masscancel.calls import Call, Flow, Scope
-from masscancel.models import OpenOrder, OrderState, OrderUpdate
+from masscancel.models import OpenOrder, OrderState, OrderUpdate, Permission
 from masscancel.venues.bitget.listings import Key, Listing, cancel_listed, list_orders
 from masscancel.venues.bitget.parts import Step, has_book, orders_of, parts_of
 from masscancel.venues.bitget.wire import (
@@ -28,6 +28,7 @@ from masscancel.venues.bitget.wire import (
 from masscancel.venues.toolkit import Answer, Part
 
 _CANCEL: Final = "/api/v3/trade/cancel-symbol-order"
+_CANCEL_ORDER: Final = "/api/v3/trade/cancel-order"
 _CANCEL_STRATEGY: Final = "/api/v3/trade/cancel-strategy-order"
 _ORDERS: Final = "/api/v3/trade/unfilled-orders"
 _STRATEGIES: Final = "/api/v3/trade/unfilled-strategy-orders"
@@ -37,6 +38,7 @@ _HISTORY: Final = "/api/v3/trade/history-strategy-orders"
 #: How many requests a second each path takes, of one account.
 RATES: Final = {
     _CANCEL: 5,
+    _CANCEL_ORDER: 10,
     _CANCEL_STRATEGY: 10,
     _ORDERS: 20,
     _STRATEGIES: 20,
@@ -93,6 +95,12 @@ class Unified(msgspec.Struct, frozen=True):
             query = {"category": account_category.upper(), "type": kind, "limit": "100"}
             calls.append(self.wire.get(_HISTORY, query, partial(decode_states, ids=ids)))
         return calls
+
+    def try_cancel(self, account_category: str, symbol: str, token: str) -> Call[Permission]:
+        """``cancel-order`` of a client's id."""
+        del symbol  # is not asked for
+        body = {"clientOid": token, "category": account_category.upper()}
+        return self.wire.try_cancel(_CANCEL_ORDER, body)
 
     def _cancels(self, keys: Sequence[Key]) -> list[tuple[Sequence[str], Call[Answer]]]:
         return [

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from hmac import digest
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from urllib.parse import quote
 
 import msgspec
@@ -17,8 +17,8 @@ import msgspec
 from masscancel.calls import LISTING, Call, Limit, Reply, Request, Stamp
 from masscancel.credentials import Credentials
 from masscancel.errors import MassCancelError, ProtocolError, VenueError
-from masscancel.models import OrderState
-from masscancel.venues.bitget.codes import DONE, GONE, KINDS, NOTHING, is_gone
+from masscancel.models import OrderState, Permission
+from masscancel.venues.bitget.codes import DONE, FOREIGN_ADDRESS, GONE, KINDS, NOTHING, is_gone
 from masscancel.venues.toolkit import (
     NOTHING_OPEN,
     OK,
@@ -26,8 +26,11 @@ from masscancel.venues.toolkit import (
     Refusal,
     decode_json,
     open_envelope,
+    told_by_refusal,
     unsigned,
 )
+
+T = TypeVar("T")
 
 #: "The timestamp of the request must be within 30 seconds of the API server time" ("Request
 #: Interaction").
@@ -77,8 +80,8 @@ class Wire(msgspec.Struct, frozen=True):
         return msgspec.structs.replace(call, sign=unsigned)
 
     def cancel(
-        self, path: str, body: Mapping[str, Any], decode: Callable[[Reply, Stamp], Answer]
-    ) -> Call[Answer]:
+        self, path: str, body: Mapping[str, Any], decode: Callable[[Reply, Stamp], T]
+    ) -> Call[T]:
         """Cancel something; the answer may name every order."""
         return Call(
             method="POST",
@@ -92,10 +95,23 @@ class Wire(msgspec.Struct, frozen=True):
             costs=costs(path),
         )
 
+    def try_cancel(self, path: str, body: Mapping[str, Any]) -> Call[Permission]:
+        """Cancel an order that can't exist; what is said of it tells whether the key may cancel."""
+        call = self.cancel(path, body, decode_tried)
+        return msgspec.structs.replace(call, cancels=False)
+
 
 def name_of(path: str) -> str:
     """The name of a path's rate."""
     return path.removeprefix("/api/")
+
+
+#: Reads what became of the cancel of an order that can't exist.
+decode_tried: Final = told_by_refusal(
+    lambda reply, stamp: data_of(reply, stamp.time_ms),
+    unknown_order=lambda error: error.code in GONE,
+    foreign_address=FOREIGN_ADDRESS,
+)
 
 
 def costs(path: str) -> Mapping[str, float]:

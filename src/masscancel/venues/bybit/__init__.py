@@ -31,20 +31,22 @@ import msgspec
 from masscancel import errors
 from masscancel.calls import LISTING, Call, Flow, Limit, Probe, Reply, Request, Scope, Spent, Stamp
 from masscancel.credentials import Credentials
-from masscancel.models import Ack, OpenOrder, OrderState, OrderUpdate, Permission
+from masscancel.models import Ack, KeyInfo, OpenOrder, OrderState, OrderUpdate, Permission
 from masscancel.venues import toolkit
 from masscancel.venues.base import Abilities, Symbols, Venue
 from masscancel.venues.bybit.replies import (
     CANCELLED_AT_MOST,
     FILTERS,
+    FOREIGN_ADDRESS,
     PAGE,
     Accepted,
     Reader,
     decode_cancelled,
     decode_clock,
+    decode_key,
     decode_page,
-    decode_permission,
     decode_state,
+    decode_tried,
     number,
     read_coins,
     read_orders,
@@ -91,6 +93,13 @@ _FUTURES: Final = re.compile(r"[A-Z0-9\u0080-\U0010ffff]{2,40}(-\d{1,2}[A-Z]{3}\
 _OPTIONS: Final = re.compile(
     r"[A-Z0-9]{2,20}-\d{1,2}[A-Z]{3}\d{2}-[0-9.]{1,16}-[CP](-[A-Z]{3,5})?", re.ASCII
 )
+#: A symbol of each category that has been listed for years; options come and go.
+_LISTED: Final = {
+    "spot": "BTCUSDT",
+    "linear": "BTCUSDT",
+    "inverse": "BTCUSD",
+    "option": "BTC-26DEC25-100000-C",
+}
 _STRATEGIES: Final = "strategies (TWAP, iceberg, chase), which may place their orders again"
 
 
@@ -128,6 +137,7 @@ class Bybit(Venue, frozen=True, kw_only=True):
 
     name: ClassVar[str] = "bybit"
     title: ClassVar[str] = "Bybit"
+    foreign_address: ClassVar[frozenset[int | str]] = FOREIGN_ADDRESS
     abilities: ClassVar[Mapping[str, Abilities]] = {
         "spot": _ability("spot", _SPOT, "one call", "spread orders", _STRATEGIES),
         "linear": _ability(
@@ -240,11 +250,28 @@ class Bybit(Venue, frozen=True, kw_only=True):
             states.update((order.order_id, state) for order, state in pairs if state is not None)
         return states
 
-    def permissions(self, account_category: str) -> Flow[Permission]:
+    def key_info(self, categories: Sequence[str]) -> Flow[KeyInfo]:
         """``GET /v5/user/query-api``: what the key may do. USDC contracts go by that of options."""
+        for category in categories:
+            self.ability(category)
+        decode = partial(decode_key, categories=tuple(categories))
+        call: Call[KeyInfo] = self._get("/v5/user/query-api", {}, decode)
+        return (yield from toolkit.ask(call))
+
+    def try_cancel(self, account_category: str, token: str) -> Flow[Permission]:
+        """``POST /v5/order/cancel`` of a client's id: "Order does not exist" to a key that may."""
         self.ability(account_category)
-        decode = partial(decode_permission, account_category=account_category)
-        call: Call[Permission] = self._get("/v5/user/query-api", {}, decode)
+        order = {"category": account_category, "symbol": _LISTED[account_category]}
+        call: Call[Permission] = Call(
+            method="POST",
+            origin=self.rest_url,
+            path="/v5/order/cancel",
+            body=msgspec.json.encode({**order, "orderLinkId": token}),
+            sign=partial(sign, recv_window_ms=self.recv_window_ms),
+            decode=decode_tried,
+            cancels=False,
+            costs={"requests": 1},
+        )
         return (yield from toolkit.ask(call))
 
     def _fields(self, scope: Scope, *, by_filter: bool) -> list[dict[str, str]]:

@@ -13,7 +13,7 @@ import msgspec
 
 from masscancel import errors
 from masscancel.calls import Reply, Scope, Slices, Stamp
-from masscancel.models import Ack, OpenOrder, OrderState, Permission
+from masscancel.models import Ack, KeyInfo, OpenOrder, OrderState, Permission
 from masscancel.venues import toolkit
 from masscancel.venues.toolkit import NOTHING_OPEN, Page
 
@@ -42,6 +42,12 @@ _LATEST_RESET: Final = 60.0
 
 #: An order that is gone, in an answer about single orders.
 _GONE: Final = frozenset({110001, 110008, 110010, 170139, 170142, 170143, 170190, 170213})
+#: "Order does not exist".
+_NOT_THERE: Final = frozenset({110001, 170213})
+#: "Unmatched IP, please check your API key's bound IP addresses".
+FOREIGN_ADDRESS: Final = frozenset[int | str]({10010})
+#: What a key is bound to that is not.
+_ANYWHERE: Final = "*"
 _TOO_MANY_VISITS: Final = 10006
 #: What each documented code means; one that is missing here is never taken for success.
 _KINDS: Final[Mapping[int, type[errors.VenueError]]] = {
@@ -140,6 +146,8 @@ class _Time(msgspec.Struct, rename="camel"):
 class _Key(msgspec.Struct, rename="camel"):
     read_only: int | None = None
     permissions: Mapping[str, Any] = {}
+    ips: tuple[str, ...] | None = None
+    expired_at: Any = None
 
 
 class Accepted(toolkit.Answer, frozen=True, kw_only=True):
@@ -379,18 +387,43 @@ def _state(reply: Reply, now_ms: int, order_id: str) -> Slices[OrderState | None
     return _ENDS.get(states[0].order_status, "open")
 
 
-def decode_permission(reply: Reply, stamp: Stamp, *, account_category: str) -> Permission:
-    """Read whether a key may trade; a right that is not documented as this one leaves it open."""
+def decode_key(reply: Reply, stamp: Stamp, *, categories: Sequence[str]) -> KeyInfo:
+    """Read what a key may do, and from where; a key that is bound to addresses does not expire."""
     key = toolkit.decode_json(_KEY, reply, _result(reply, stamp.time_ms).result)
+    addresses = None if key.ips is None else tuple(each for each in key.ips if each != _ANYWHERE)
+    return KeyInfo(
+        cancels={category: _may_cancel(key, category) for category in categories},
+        addresses=addresses,
+        expires_at_ms=None if addresses else _date(key.expired_at),
+    )
+
+
+def _may_cancel(key: _Key, category: str) -> Permission:
+    """Judge whether a key may trade; a right that is not documented as this one leaves it open."""
     if key.read_only == 1:
         return "no"
-    has = [
-        right in (key.permissions.get(group) or ()) for group, right in _RIGHTS[account_category]
-    ]
+    has = [right in (key.permissions.get(group) or ()) for group, right in _RIGHTS[category]]
     if key.read_only == 0 and all(has):
         return "yes"
     may_be = key.read_only != 0 or any(has) or key.permissions.get("Derivatives")
     return "unknown" if may_be else "no"
+
+
+def _date(text: object) -> int | None:
+    """A date that is for people alone, ms since the epoch; ``None`` if it can't be read."""
+    try:
+        at_ms = toolkit.milliseconds(toolkit.text_of(text))
+    except errors.ProtocolError:
+        return None
+    return at_ms if at_ms > 0 else None
+
+
+#: Reads what became of the cancel of an order that can't exist.
+decode_tried: Final = toolkit.told_by_refusal(
+    lambda reply, stamp: _result(reply, stamp.time_ms),
+    unknown_order=lambda error: error.code in _NOT_THERE,
+    foreign_address=FOREIGN_ADDRESS,
+)
 
 
 def decode_clock(reply: Reply) -> int:

@@ -38,7 +38,7 @@ import msgspec
 from masscancel import errors
 from masscancel.calls import LISTING, Call, Flow, Limit, Probe, Reply, Request, Scope, Slices, Stamp
 from masscancel.credentials import Credentials
-from masscancel.models import Ack, OpenOrder, OrderState, OrderUpdate, Permission
+from masscancel.models import Ack, KeyInfo, OpenOrder, OrderState, OrderUpdate, Permission
 from masscancel.venues import toolkit
 from masscancel.venues.base import Abilities, Symbols, Venue
 from masscancel.venues.gate import replies
@@ -55,6 +55,7 @@ from masscancel.venues.gate.books import (
     Book,
     Listing,
 )
+from masscancel.venues.gate.refusals import FOREIGN_ADDRESS
 
 __all__ = ["Gate"]
 
@@ -72,6 +73,9 @@ SETTLE: Final = 0.5
 _PATIENCE: Final = 3.0
 #: What a kind of account may be refused with that there is not; no document says which it is.
 _OF_THE_KIND: Final = (errors.VenueError, errors.InvalidRequest, errors.PermissionDenied)
+
+#: No order has an id as large as this will be: ids are whole numbers of 64 bits, in turn.
+_LAST_ID: Final = 2**63 - 1
 
 #: The permission that a category needs ("perms").
 _PERMISSIONS: Final = {"spot": "spot", "usdt": "futures", "btc": "futures", "options": "options"}
@@ -142,6 +146,7 @@ class Gate(Venue, frozen=True, kw_only=True):
 
     name: ClassVar[str] = "gate"
     title: ClassVar[str] = "Gate"
+    foreign_address: ClassVar[frozenset[int | str]] = FOREIGN_ADDRESS
     abilities: ClassVar[Mapping[str, Abilities]] = {
         "spot": _abilities(
             Symbols(re.compile(rf"{_TICKER}{{1,40}}_{_TICKER}{{1,20}}"), "BTC_USDT"),
@@ -284,23 +289,49 @@ class Gate(Venue, frozen=True, kw_only=True):
             states |= {order.order_id: state for order, state in found if state is not None}
         return states
 
-    def permissions(self, account_category: str) -> Flow[Permission]:
+    def key_info(self, categories: Sequence[str]) -> Flow[KeyInfo]:
         """``GET /account/detail`` and ``/account/main_keys``, which lists keys without their names.
 
         So it is certain only where all keys that can be this one may do the same. A key without the
         permission ``account`` is not told.
         """
-        self.ability(account_category)
+        for category in categories:
+            self.ability(category)
         detail, keys = yield [
             self._call(*DETAIL, decode=replies.decode_detail),
             self._call(*KEYS, decode=replies.decode_keys),
         ]
         for answer in (detail, keys):
             if isinstance(answer, errors.PermissionDenied):
-                return "unknown"
+                if answer.code in FOREIGN_ADDRESS:
+                    raise answer
+                return KeyInfo(cancels=dict.fromkeys(categories, "unknown"))
             if isinstance(answer, errors.MassCancelError):
                 raise answer
-        return replies.permission(detail, keys, _PERMISSIONS[account_category])
+        may = {each: replies.permission(detail, keys, _PERMISSIONS[each]) for each in categories}
+        return KeyInfo(cancels=may, addresses=detail.ip_whitelist)
+
+    def try_cancel(self, account_category: str, token: str) -> Flow[Permission]:
+        """A batch of one id: ``ORDER_NOT_FOUND`` to a key that may. Options have no batches.
+
+        Their only cancel of one order is a ``DELETE`` whose path, if it lost the id, would cancel
+        everything.
+
+        Raises:
+            ConfigurationError: the category is options.
+        """
+        if account_category not in ("spot", "usdt", "btc"):
+            return (yield from super().try_cancel(account_category, token))
+        order_id = str(_LAST_ID - int(token[:8], 16))
+        path, body = (
+            f"/futures/{account_category}/batch_cancel_orders",
+            msgspec.json.encode([order_id]),
+        )
+        if account_category == "spot":
+            order = {"currency_pair": "BTC_USDT", "id": order_id}
+            path, body = "/spot/cancel_batch_orders", msgspec.json.encode([order])
+        call: Call[Permission] = self._call("POST", path, decode=replies.decode_tried, body=body)
+        return (yield from toolkit.ask(call))
 
     def switch(self, scope: Scope, timeout_ms: int) -> Flow[int | None]:
         """``countdown_cancel_all``, of all symbols or of one, in whole seconds."""

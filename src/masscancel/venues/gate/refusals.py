@@ -58,6 +58,8 @@ _KINDS: Final[Mapping[str, type[VenueError]]] = {
     "TOO_BUSY": VenueUnavailable,
     "SERVER_TIMEOUT": VenueUnavailable,
 }
+#: "Request IP not in whitelist".
+FOREIGN_ADDRESS: Final = frozenset[int | str]({"IP_FORBIDDEN"})
 #: What there is nothing left to cancel of.
 GONE: Final = frozenset(
     {"ORDER_NOT_FOUND", "ORDER_CLOSED", "ORDER_CANCELLED", "ORDER_FINISHED", "CLIENT_ID_NOT_FOUND"}

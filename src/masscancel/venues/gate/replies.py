@@ -15,6 +15,7 @@ from masscancel.calls import Reply, Slices, Stamp
 from masscancel.models import OpenOrder, OrderState, Permission
 from masscancel.venues import toolkit
 from masscancel.venues.gate.refusals import (
+    FOREIGN_ADDRESS,
     GONE,
     check_accepted,
     is_absent,
@@ -280,7 +281,7 @@ class _Detail(msgspec.Struct):
     """What names a key among others: whose it is, and what it is bound to."""
 
     user_id: int
-    ip_whitelist: list[str] = []
+    ip_whitelist: tuple[str, ...] = ()
     currency_pairs: list[str] = []
 
 
@@ -495,3 +496,30 @@ def permission(detail: _Detail, keys: Sequence[_Key], needed: str) -> Permission
     if len(may) != 1:
         return "unknown"
     return "yes" if may.pop() else "no"
+
+
+class _Tried(msgspec.Struct):
+    """What became of the one order of a batch; futures say it in the message."""
+
+    succeeded: bool
+    label: str = ""
+    message: str = ""
+
+
+_TRIED: Final = msgspec.json.Decoder(tuple[_Tried, ...])
+
+
+def _check_tried(reply: Reply, stamp: Stamp) -> None:
+    check_accepted(reply, stamp.time_ms)
+    for order in toolkit.decode_json(_TRIED, reply, reply.body):
+        label = order.label or order.message
+        if not order.succeeded:
+            raise (kind_of(label) or errors.VenueError)(label, "", order.message)
+
+
+#: Reads what became of the cancel of an order that can't exist.
+decode_tried: Final = toolkit.told_by_refusal(
+    _check_tried,
+    unknown_order=lambda error: error.code == "ORDER_NOT_FOUND",
+    foreign_address=FOREIGN_ADDRESS,
+)

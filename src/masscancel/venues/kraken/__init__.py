@@ -19,11 +19,12 @@ import msgspec
 
 from masscancel.calls import Call, Flow, Limit, Probe, Scope
 from masscancel.errors import ConfigurationError, MassCancelError, ScopeError
-from masscancel.models import Ack, OpenOrder, OrderState, OrderUpdate
+from masscancel.models import Ack, KeyInfo, OpenOrder, OrderState, OrderUpdate, Permission
 from masscancel.venues.base import Abilities, Venue
 from masscancel.venues.kraken import futures, spot
 from masscancel.venues.kraken.spot_replies import decode_clock
 from masscancel.venues.kraken.wire import Found
+from masscancel.venues.toolkit import every
 
 __all__ = ["Kraken"]
 
@@ -70,6 +71,7 @@ class Kraken(Venue, frozen=True, kw_only=True):
 
     name: ClassVar[str] = "kraken"
     title: ClassVar[str] = "Kraken"
+    nonces: ClassVar[tuple[str, ...]] = ("spot",)
     abilities: ClassVar[Mapping[str, Abilities]] = {
         "spot": Abilities(
             symbols=spot.SYMBOLS,
@@ -176,6 +178,18 @@ class Kraken(Venue, frozen=True, kw_only=True):
         if scope.symbol is not None:
             raise ScopeError("Kraken's dead man's switch covers the whole account, not a symbol")
         return (yield from side.switch(timeout_ms))
+
+    def key_info(self, categories: Sequence[str]) -> Flow[KeyInfo]:
+        """``GetApiKeyInfo`` on spot, ``api-keys/v3/check`` on futures, whose keys are apart."""
+        sides = [self._side(category).key_info() for category in categories]
+        infos: list[KeyInfo] = every((yield sides))
+        return msgspec.structs.replace(
+            infos[0], cancels={name: can for info in infos for name, can in info.cancels.items()}
+        )
+
+    def try_cancel(self, account_category: str, token: str) -> Flow[Permission]:
+        """``CancelOrder`` on spot, ``cancelorder`` on futures."""
+        return (yield from self._side(account_category).try_cancel(token))
 
     def _side(self, account_category: str) -> spot.Spot | futures.Futures:
         self.ability(account_category)

@@ -22,10 +22,11 @@ from masscancel.errors import (
     VenueError,
     VenueUnavailable,
 )
-from masscancel.models import Ack, OpenOrder, OrderState
+from masscancel.models import Ack, KeyInfo, OpenOrder, OrderState, Permission
 from masscancel.venues.base import Symbols
 from masscancel.venues.kraken.wire import BATCH, fires_at, mac, sliced, whole_seconds
 from masscancel.venues.toolkit import (
+    OK,
     Refusal,
     RowDecoder,
     ask,
@@ -40,8 +41,10 @@ from masscancel.venues.toolkit import (
     one,
     open_envelope,
     readable,
+    refusal_error,
     side,
     text_of,
+    told_by_refusal,
     unsigned,
     whole,
 )
@@ -57,12 +60,14 @@ LIMITS: Final = (Limit(name="derivatives", amount=500, seconds=10.0, per="key"),
 _COSTS: Final = {
     "cancelallorders": 25,
     "cancelallordersafter": 25,
+    "cancelorder": 10,
     "openorders": 2,
     "orders/status": 1,
 }
 
 _ROOT: Final = "/derivatives"
 _API: Final = "/api/v3"
+_KEY_CHECK: Final = "/api/auth/v1/api-keys/v3/check"
 _MAX_TIMEOUT_S: Final = 2**32 - 1  # "uint32" (Dead man's switch)
 #: For how long it is worth asking whether a contract exists, in seconds.
 _PATIENCE: Final = 1.0
@@ -177,6 +182,18 @@ class Futures(msgspec.Struct, frozen=True):
         )
         return (yield from ask(call))
 
+    def key_info(self) -> Call[KeyInfo]:
+        """``api-keys/v3/check``: none, read or full access; any key may ask."""
+        call = self._private("GET", "", decode_key)
+        return msgspec.structs.replace(call, path=_KEY_CHECK, costs={})
+
+    def try_cancel(self, token: str) -> Flow[Permission]:
+        """``cancelorder`` of a client's id: ``notFound`` to a key that may."""
+        call: Call[Permission] = self._private(
+            "POST", "cancelorder", decode_tried, {"cliOrdId": token}
+        )
+        return (yield from ask(call))
+
     def list_contracts(self, time_limit: float) -> Call[frozenset[str]]:
         """``instruments``, worth asking for so many seconds."""
         return Call(
@@ -208,7 +225,7 @@ class Futures(msgspec.Struct, frozen=True):
             sign=sign,
             decode=decode,
             cancels=cancels,
-            costs={"derivatives": _COSTS[what]},
+            costs={"derivatives": _COSTS.get(what, 0)},
             **more,
         )
 
@@ -315,6 +332,15 @@ class _Instruments(_Envelope, rename="camel"):
     instruments: msgspec.Raw = msgspec.Raw()
 
 
+class _Levels(msgspec.Struct):
+    general: str
+
+
+class _KeyInfo(msgspec.Struct, rename="camel"):
+    permissions: _Levels
+    allowed_cidr_blocks: tuple[str, ...] | None = None
+
+
 class _Clock(msgspec.Struct, rename="camel"):
     server_time: str
 
@@ -352,6 +378,15 @@ _INSTRUMENTS: Final = msgspec.json.Decoder(_Instruments)
 _CONTRACTS: Final = RowDecoder(
     _Contract, msgspec.Raw, convert=lambda row: readable(row.symbol).upper()
 )
+_KEY_INFO: Final = msgspec.json.Decoder(_KeyInfo)
+#: What each level of access lets a key do.
+_LEVELS: Final[Mapping[str, Permission]] = {
+    "FULL_ACCESS": "yes",
+    "READ_ONLY": "no",
+    "NO_ACCESS": "no",
+}
+#: The order "had already been cancelled or it never existed"; as an error, it is of the request.
+_NOT_FOUND: Final = "notFound"
 _CLOCK: Final = msgspec.json.Decoder(_Clock)
 
 E = TypeVar("E", bound=_Envelope)
@@ -469,6 +504,36 @@ def decode_switch(reply: Reply, stamp: Stamp, *, timeout_ms: int) -> int | None:
     envelope = _answer(_SWITCH, reply, stamp.time_ms)
     times: _Times = decode_json(_TIMES, reply, envelope.status)
     return fires_at(timeout_ms, times.trigger_time, times.current_time)
+
+
+def decode_key(reply: Reply, stamp: Stamp) -> KeyInfo:
+    """Read what a key may do.
+
+    Raises:
+        VenueError: the venue refused.
+        ProtocolError: it is no answer about a key.
+    """
+    if reply.status != OK:
+        raise refusal_error(reply, stamp.time_ms, Refusal())
+    key: _KeyInfo = decode_json(_KEY_INFO, reply)
+    return KeyInfo(
+        cancels={"futures": _LEVELS.get(key.permissions.general, "unknown")},
+        addresses=key.allowed_cidr_blocks,
+    )
+
+
+def _check_tried(reply: Reply, stamp: Stamp) -> None:
+    status: _Cancelled = decode_json(
+        _CANCELLED, reply, _answer(_CANCEL, reply, stamp.time_ms).cancel_status
+    )
+    if status.status == _NOT_FOUND:
+        raise VenueError(_NOT_FOUND)
+
+
+#: Reads what became of the cancel of an order that can't exist.
+decode_tried: Final = told_by_refusal(
+    _check_tried, unknown_order=lambda error: error.code == _NOT_FOUND
+)
 
 
 def decode_clock(reply: Reply) -> int:

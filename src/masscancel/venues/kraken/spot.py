@@ -19,19 +19,21 @@ from masscancel.errors import (
     VenueError,
     one_line,
 )
-from masscancel.models import Ack, OpenOrder, OrderState
+from masscancel.models import Ack, KeyInfo, OpenOrder, OrderState, Permission
 from masscancel.venues.base import Symbols
 from masscancel.venues.kraken.spot_replies import (
     Cancelled,
     Listing,
     Pair,
     decode_cancelled,
+    decode_key,
     decode_listing,
     decode_open_orders,
     decode_pairs,
     decode_states,
     decode_sure_listing,
     decode_switch,
+    decode_tried,
     index,
 )
 from masscancel.venues.kraken.wire import BATCH, mac, whole_seconds
@@ -57,6 +59,8 @@ _MAX_TIMEOUT_S: Final = 86_399  # "< 86400" (Cancel All Orders After X)
 _TOKENIZED: Final = "aclass_base=tokenized_asset"
 #: An order in a cancel by id that is not open any more, or on its way out.
 _GONE: Final = ("EOrder:Unknown order", "EOrder:Cancel pending")
+#: The digits of a number as letters, as an order's id has them.
+_LETTERS: Final = str.maketrans("0123456789", "GHIJKLMNOP")
 #: What pairs are quoted in. None ends with another, so that no two pairs quoted in these have names
 #: that are equal but for the place of the slash.
 _QUOTES: Final = frozenset(
@@ -159,6 +163,17 @@ class Spot(msgspec.Struct, frozen=True):
             {"timeout": seconds},
             cancels=seconds > 0,  # one that arrives late can arm it again
         )
+        return (yield from ask(call))
+
+    def key_info(self) -> Call[KeyInfo]:
+        """``GetApiKeyInfo``, for which a key needs no permission."""
+        return self._private("GetApiKeyInfo", decode_key)
+
+    def try_cancel(self, token: str) -> Flow[Permission]:
+        """``CancelOrder`` of an id of an order's form: "Unknown order" to a key that may."""
+        letters = token.translate(_LETTERS)[:16].upper()
+        txid = f"O{letters[:5]}-{letters[5:10]}-{letters[10:]}"
+        call: Call[Permission] = self._private("CancelOrder", decode_tried, {"txid": txid})
         return (yield from ask(call))
 
     def find_pairs(self, time_limit: float) -> Flow[Mapping[str, frozenset[str]]]:

@@ -19,7 +19,7 @@ from masscancel.errors import (
     VenueError,
     VenueUnavailable,
 )
-from masscancel.models import OpenOrder, OrderState
+from masscancel.models import KeyInfo, OpenOrder, OrderState
 from masscancel.venues.kraken.wire import fires_at, sliced
 from masscancel.venues.toolkit import (
     OK,
@@ -33,6 +33,8 @@ from masscancel.venues.toolkit import (
     open_envelope,
     readable,
     side,
+    text_of,
+    told_by_refusal,
     wait_until,
     whole,
     whole_of,
@@ -43,6 +45,7 @@ from masscancel.venues.toolkit import (
 #: throttle, which has an end of its own, no more is believed.
 LOCKOUT_S: Final = 900.0
 
+_UNIX: Final = re.compile(r"\d{1,12}", re.ASCII)
 _NUMBER: Final = re.compile(r"\d{1,32}(\.\d{1,32})?", re.ASCII)
 _THROTTLED: Final = re.compile(r"EService:Throttled:(\d{9,20})", re.ASCII)
 _UNKNOWN_PAIR: Final = "EQuery:Unknown asset pair"
@@ -149,6 +152,12 @@ class _Names(msgspec.Struct):
 class _Switch(msgspec.Struct, rename="camel"):
     current_time: str
     trigger_time: str
+
+
+class _KeyInfo(msgspec.Struct, rename="camel"):
+    permissions: tuple[str, ...]
+    ip_allowlist: tuple[str, ...] | None = None
+    valid_until: Any = None
 
 
 class _Time(msgspec.Struct):
@@ -260,6 +269,9 @@ _PAIRS: Final = RowDecoder(_Names, msgspec.Raw, named=True)
 _STATUSES: Final = msgspec.json.Decoder(dict[str, _Status])
 _SWITCH: Final = msgspec.json.Decoder(_Switch)
 _TIME: Final = msgspec.json.Decoder(_Time)
+_KEY_INFO: Final = msgspec.json.Decoder(_KeyInfo)
+#: "Create & modify orders", "Cancel & close orders": either will do for a cancel.
+_MAY_CANCEL: Final = frozenset({"modify-trades", "close-trades"})
 
 
 def _answer(reply: Reply, now_ms: int, tolerated: tuple[str, ...] = ()) -> _Envelope:
@@ -425,6 +437,29 @@ def decode_switch(reply: Reply, stamp: Stamp, *, timeout_ms: int) -> int | None:
     """
     result: _Switch = _result(_SWITCH, _answer(reply, stamp.time_ms), reply)
     return fires_at(timeout_ms, result.trigger_time, result.current_time)
+
+
+def decode_key(reply: Reply, stamp: Stamp) -> KeyInfo:
+    """Read what a key may do.
+
+    Raises:
+        VenueError: the venue refused.
+        ProtocolError: it is no answer about a key.
+    """
+    key: _KeyInfo = _result(_KEY_INFO, _answer(reply, stamp.time_ms), reply)
+    until = text_of(key.valid_until)
+    return KeyInfo(
+        cancels={"spot": "no" if _MAY_CANCEL.isdisjoint(key.permissions) else "yes"},
+        addresses=key.ip_allowlist,
+        expires_at_ms=int(until) * 1000 or None if _UNIX.fullmatch(until) else None,
+    )
+
+
+#: Reads what became of the cancel of an order that can't exist.
+decode_tried: Final = told_by_refusal(
+    lambda reply, stamp: _answer(reply, stamp.time_ms),
+    unknown_order=lambda error: error.code == _UNKNOWN_ORDER,
+)
 
 
 def decode_clock(reply: Reply) -> int:

@@ -45,14 +45,16 @@ from masscancel.errors import (
     RateLimited,
     VenueError,
 )
-from masscancel.models import Ack, OpenOrder, OrderState, OrderUpdate, Permission
+from masscancel.models import Ack, KeyInfo, OpenOrder, OrderState, OrderUpdate, Permission
 from masscancel.venues.base import Abilities, Symbols, Venue
 from masscancel.venues.kucoin.books import SIDES, Book, Side
 from masscancel.venues.kucoin.refusals import (
+    FOREIGN_ADDRESS,
     NO_SUCH_PATH,
     POOL_HEADERS,
     is_gone,
     is_number,
+    open_reply,
 )
 from masscancel.venues.kucoin.replies import (
     Found,
@@ -60,11 +62,11 @@ from masscancel.venues.kucoin.replies import (
     check_symbol,
     decode_clock,
     read_active,
+    read_key,
     read_keys,
     read_mode,
     read_orders,
     read_page,
-    read_permissions,
     read_state,
     read_switch,
 )
@@ -81,6 +83,7 @@ from masscancel.venues.toolkit import (
     is_whole,
     join,
     steady_pages,
+    told_by_refusal,
 )
 
 __all__ = ["KuCoin"]
@@ -181,6 +184,7 @@ class KuCoin(Venue, frozen=True, kw_only=True):
 
     name: ClassVar[str] = "kucoin"
     title: ClassVar[str] = "KuCoin"
+    foreign_address: ClassVar[frozenset[int | str]] = FOREIGN_ADDRESS
     passphrase: ClassVar[bool] = True
     abilities: ClassVar[Mapping[str, Abilities]] = {
         "spot": Abilities(
@@ -311,17 +315,41 @@ class KuCoin(Venue, frozen=True, kw_only=True):
                     states[order.order_id] = state
         return states
 
-    def permissions(self, account_category: str) -> Flow[Permission]:
+    def key_info(self, categories: Sequence[str]) -> Flow[KeyInfo]:
         """``GET /api/v1/user/api-key``: what the key may do.
 
         Of older keys it says ``Trade``, which leaves open what that covers.
         """
-        self.ability(account_category)
-        call = self._ask("spot", "/api/v1/user/api-key", read_permissions)
-        words: frozenset[str] = yield from ask(call)
-        if SIDES[account_category].permission in words:
-            return "yes"
-        return "unknown" if not words or "Trade" in words else "no"
+        for category in categories:
+            self.ability(category)
+        words, addresses = yield from ask(self._ask("spot", "/api/v1/user/api-key", read_key))
+        unsure: Permission = "unknown" if not words or "Trade" in words else "no"
+        return KeyInfo(
+            cancels={
+                category: "yes" if SIDES[category].permission in words else unsure
+                for category in categories
+            },
+            addresses=addresses,
+        )
+
+    def try_cancel(self, account_category: str, token: str) -> Flow[Permission]:
+        """``DELETE .../orders/client-order/{id}``: "order not exist" to a key that may.
+
+        Not by an id of the venue's: a path that lost that one would cancel a symbol.
+        """
+        symbol = self.ability(account_category).symbols.example
+        side = SIDES[account_category]
+        (ordinary,) = side.books_of(("ordinary",))
+        path = ordinary.state.format(id=f"client-order/{token}", symbol=symbol)
+        path = f"{path.partition('?')[0]}?symbol={symbol}"
+        call = self._call("DELETE", account_category, path, read_state, {side.pool: 5})
+        decode = told_by_refusal(
+            lambda reply, stamp: open_reply(reply, stamp.time_ms, futures=side.futures),
+            unknown_order=is_gone,
+            foreign_address=FOREIGN_ADDRESS,
+        )
+        permission: Permission = yield from ask(msgspec.structs.replace(call, decode=decode))
+        return permission
 
     def switch(self, scope: Scope, timeout_ms: int) -> Flow[int | None]:
         """``dead-cancel-all`` of spot, ``dcp/set`` of futures: ordinary orders of all symbols."""

@@ -24,6 +24,7 @@ from masscancel.errors import (
 from masscancel.venues.toolkit import Refusal, open_envelope
 
 __all__ = [
+    "FOREIGN_ADDRESS",
     "NO_SUCH_PATH",
     "POOL_HEADERS",
     "clean",
@@ -55,6 +56,8 @@ _KINDS: Final[Mapping[str, type[VenueError]]] = {
     "102428": VenueUnavailable,  # it is being processed
     **dict.fromkeys(("500000", "230005", "126038", "126039"), VenueUnavailable),
 }
+#: "The requested ip address is not in the api whitelist".
+FOREIGN_ADDRESS: Final = frozenset[int | str]({"400006"})
 #: The wait that some limits come with, in s: an endpoint is blocked for 10, an address for 30.
 _WAITS: Final = {_TWO_MEANINGS: 10.0, "1015": 30.0}
 #: The text of what stands before the venue, where it blocks an address.

@@ -358,8 +358,9 @@ class _Armed(msgspec.Struct, rename="camel"):
     trigger_time: int | None = None
 
 
-class _Key(msgspec.Struct):
+class _Key(msgspec.Struct, rename="camel"):
     permission: str = ""
+    ip_whitelist: str | None = None
 
 
 class _Mode(msgspec.Struct, rename="camel"):
@@ -388,10 +389,19 @@ def read_switch(reply: Reply, _: Stamp, data: msgspec.Raw, *, seconds: int) -> i
     return at * 1000 if seconds else None
 
 
-def read_permissions(reply: Reply, _: Stamp, data: msgspec.Raw) -> frozenset[str]:
-    """The words for what the key may do, such as ``Spot``."""
-    words = decode_json(_KEY, reply, data).permission.split(",")
-    return frozenset(word.strip() for word in words if word.strip())
+def read_key(
+    reply: Reply, _: Stamp, data: msgspec.Raw
+) -> tuple[frozenset[str], tuple[str, ...] | None]:
+    """The words for what the key may do, such as ``Spot``, and the addresses that it is bound to.
+
+    There are none, or no field, where it is bound to none.
+    """
+    key = decode_json(_KEY, reply, data)
+    return frozenset(_words(key.permission)), tuple(_words(key.ip_whitelist or ""))
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]
 
 
 def read_mode(reply: Reply, _: Stamp, data: msgspec.Raw) -> str:

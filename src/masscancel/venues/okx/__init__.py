@@ -32,11 +32,12 @@ import msgspec
 from masscancel.calls import LISTING, Call, Flow, Limit, Probe, Request, Scope, Stamp
 from masscancel.credentials import Credentials
 from masscancel.errors import MassCancelError, ProtocolError
-from masscancel.models import Ack, OpenOrder, OrderState, OrderUpdate, Permission
+from masscancel.models import Ack, KeyInfo, OpenOrder, OrderState, OrderUpdate, Permission
 from masscancel.venues.base import Abilities, Symbols, Venue
 from masscancel.venues.okx.replies import (
     ALGOS,
     BOOKS,
+    FOREIGN_ADDRESS,
     ORDINARY,
     PAGE,
     SPREADS,
@@ -46,12 +47,13 @@ from masscancel.venues.okx.replies import (
     Wanted,
     read_cancelled,
     read_clock,
+    read_key,
     read_offered,
     read_page,
-    read_permission,
     read_spreads_cancelled,
     read_state,
     read_switch,
+    read_tried,
 )
 from masscancel.venues.toolkit import (
     NOTHING_OPEN,
@@ -171,6 +173,7 @@ class OKX(Venue, frozen=True, kw_only=True):
 
     name: ClassVar[str] = "okx"
     title: ClassVar[str] = "OKX"
+    foreign_address: ClassVar[frozenset[int | str]] = FOREIGN_ADDRESS
     passphrase: ClassVar[bool] = True
     abilities: ClassVar[Mapping[str, Abilities]] = {
         "account": _category(
@@ -275,10 +278,25 @@ class OKX(Venue, frozen=True, kw_only=True):
                     states[order.order_id] = state
         return states
 
-    def permissions(self, account_category: str) -> Flow[Permission]:
+    def key_info(self, categories: Sequence[str]) -> Flow[KeyInfo]:
         """``GET /api/v5/account/config``: a key may trade everywhere, or nowhere."""
+        for category in categories:
+            self.ability(category)
+        decode = partial(read_key, categories=tuple(categories))
+        call: Call[KeyInfo] = self._call("GET", "account/config", decode)
+        return (yield from ask(call))
+
+    def try_cancel(self, account_category: str, token: str) -> Flow[Permission]:
+        """``POST /api/v5/trade/cancel-order`` of a client's id, on a pair: all categories alike."""
         self.ability(account_category)
-        call: Call[Permission] = self._call("GET", "account/config", read_permission)
+        path, pair = "trade/cancel-order", "BTC-USDT"
+        call: Call[Permission] = self._call(
+            "POST",
+            path,
+            read_tried,
+            body={"instId": pair, "clOrdId": token},
+            costs={f"{path}:{pair}": 1},
+        )
         return (yield from ask(call))
 
     def switch(self, scope: Scope, timeout_ms: int) -> Flow[int | None]:

@@ -13,7 +13,7 @@ import msgspec
 from masscancel import errors
 from masscancel.calls import Reply, Slices, Stamp
 from masscancel.errors import MassCancelError, ProtocolError, VenueError
-from masscancel.models import OpenOrder, OrderState, Permission
+from masscancel.models import KeyInfo, OpenOrder, OrderState, Permission
 from masscancel.venues import toolkit
 from masscancel.venues.toolkit import NOTHING_OPEN, Answer, Page
 
@@ -45,6 +45,10 @@ _KINDS: Final[Mapping[str, type[VenueError]]] = {
 _GONE: Final = frozenset(map(str, (51400, 51401, 51402, 51405, 51410, 51412, 51416, 51603)))
 #: "Cancellation timed out", or "The order has been triggered": one code for both.
 _LATE_OR_TRIGGERED: Final = "51412"
+#: "Your IP is not included in your API key's IP whitelist".
+FOREIGN_ADDRESS: Final = frozenset[int | str]({"50110"})
+#: The order "has been filled, canceled or does not exist"; "Order does not exist".
+_NOT_THERE: Final = frozenset({"51400", "51603"})
 #: "Order does not exist."
 _NO_ORDER: Final = "51603"
 #: The site has no such feature: "API endpoint is inactive", "unavailable in demo trading"; or it
@@ -324,6 +328,7 @@ class _Switch(msgspec.Struct, rename="camel"):
 
 class _Config(msgspec.Struct):
     perm: str | None = None
+    ip: str | None = None
 
 
 class _State(msgspec.Struct, rename="camel"):
@@ -336,6 +341,7 @@ _TOLD: Final = msgspec.json.Decoder(list[_Told])
 _RESULT: Final = msgspec.json.Decoder(tuple[_Result])
 _CLOCK: Final = msgspec.json.Decoder(tuple[_Clock])
 _SWITCH: Final = msgspec.json.Decoder(tuple[_Switch])
+_TRIED: Final = msgspec.json.Decoder(tuple[_Told, ...])
 _CONFIG: Final = msgspec.json.Decoder(tuple[_Config])
 _STATE: Final = msgspec.json.Decoder(list[_State])
 
@@ -453,12 +459,29 @@ def read_switch(reply: Reply, stamp: Stamp, *, timeout_ms: int) -> int | None:
     return (fires_at if fires_at > _MILLISECONDS else fires_at * 1000) or None
 
 
-def read_permission(reply: Reply, stamp: Stamp) -> Permission:
-    """Read whether the key may trade: ``perm`` is such as ``read_only,trade``."""
+def read_key(reply: Reply, stamp: Stamp, *, categories: Sequence[str]) -> KeyInfo:
+    """Read what a key may do: ``perm`` is such as ``read_only,trade``."""
     (config,) = toolkit.decode_json(_CONFIG, reply, _data(reply, stamp.time_ms))
-    if not config.perm:
-        return "unknown"
-    return "yes" if "trade" in config.perm.split(",") else "no"
+    may: Permission = "unknown"
+    if config.perm:
+        may = "yes" if "trade" in config.perm.split(",") else "no"
+    addresses = None if config.ip is None else tuple(filter(None, config.ip.split(",")))
+    return KeyInfo(cancels=dict.fromkeys(categories, may), addresses=addresses)
+
+
+def _check_tried(reply: Reply, stamp: Stamp) -> None:
+    """Raise what became of the one order that a cancel named."""
+    for order in toolkit.decode_json(_TRIED, reply, _data(reply, stamp.time_ms, _TELLS_OF_EACH)):
+        if (code := str(order.s_code)) != "0":
+            raise _KINDS.get(code, VenueError)(code, "", order.s_msg or "")
+
+
+#: Reads what became of the cancel of an order that can't exist.
+read_tried: Final = toolkit.told_by_refusal(
+    _check_tried,
+    unknown_order=lambda error: error.code in _NOT_THERE,
+    foreign_address=FOREIGN_ADDRESS,
+)
 
 
 def read_clock(reply: Reply) -> int:

@@ -16,6 +16,7 @@ from masscancel.venues.toolkit.refusals import (
     kind_by_prefix,
     open_envelope,
     refusal_error,
+    told_by_refusal,
 )
 from masscancel.venues.toolkit.rows import (
     OK,
@@ -95,6 +96,7 @@ __all__ = [
     "side",
     "steady_pages",
     "text_of",
+    "told_by_refusal",
     "unsigned",
     "wait_until",
     "whole",

@@ -4,12 +4,12 @@
 goes before the HTTP status, and what is not the venue's own JSON says nothing of the key.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import Final, TypeVar
 
 import msgspec
 
-from masscancel.calls import Reply
+from masscancel.calls import Reply, Stamp
 from masscancel.errors import (
     AuthenticationError,
     InvalidRequest,
@@ -21,6 +21,7 @@ from masscancel.errors import (
     VenueError,
     VenueUnavailable,
 )
+from masscancel.models import Permission
 from masscancel.venues.toolkit.rows import OK, decode_json
 from masscancel.venues.toolkit.values import http_date, retry_after
 
@@ -142,3 +143,34 @@ def kind_by_prefix(text: str, kinds: Mapping[str, type[VenueError]]) -> type[Ven
     """Look up an error's class by the longest known beginning of its text."""
     name = max((name for name in kinds if text.startswith(name)), key=len, default=None)
     return None if name is None else kinds[name]
+
+
+def told_by_refusal(
+    read: Callable[[Reply, Stamp], object],
+    *,
+    unknown_order: Callable[[VenueError], bool],
+    denied: Container[int | str | None] = (),
+    foreign_address: Container[int | str | None] = (),
+) -> Callable[[Reply, Stamp], Permission]:
+    """Make the ``decode`` of a cancel of an order that can't exist: whether the key may cancel.
+
+    Args:
+        read: raises the refusal that a reply holds.
+        unknown_order: whether a refusal says that there is no such order, so that the key may.
+        denied: codes of no :class:`~masscancel.PermissionDenied` that say that the key may not.
+        foreign_address: the codes that are about where the key is used, not about what it may do.
+    """
+
+    def decode(reply: Reply, stamp: Stamp) -> Permission:
+        try:
+            read(reply, stamp)
+        except VenueError as error:
+            if unknown_order(error):
+                return "yes"
+            may_not = isinstance(error, PermissionDenied) or error.code in denied
+            if may_not and error.code not in foreign_address:
+                return "no"
+            raise
+        return "unknown"  # nobody documents a success here
+
+    return decode
