@@ -187,7 +187,8 @@ class GateDialect:
             account = _authenticate(engine, request, category)
             fields: dict[str, Any] = dict(request.query)
             if request.method == "POST":
-                fields = msgspec.json.decode(request.body, type=dict[str, Any])
+                body = msgspec.json.decode(request.body, type=dict[str, Any] | list[Any])
+                fields = body if isinstance(body, dict) else {"list": body}
             answer = action(_Call(engine, request, account, category, book, fields))
         except msgspec.DecodeError:
             refusal = {"label": "INVALID_REQUEST_BODY", "message": "Invalid request body"}
@@ -276,7 +277,7 @@ class GateDialect:
     def _batch(self, call: _Call) -> list[dict[str, Any]]:
         """Cancel the orders that a list names; an empty one names none."""
         told = []
-        for each in msgspec.json.decode(call.request.body, type=list[Any]):
+        for each in call.fields.get("list", ()):
             order_id = each.get("id", "") if isinstance(each, dict) else str(each)
             order = call.engine.order(order_id)
             mine = order is not None and order.account_id == call.account.ids[call.category]
