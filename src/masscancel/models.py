@@ -203,12 +203,14 @@ class RateLeft(Value, frozen=True, kw_only=True):
         left: how much of it is left now, in the venue's own unit.
         amount: how much there is of it in all.
         seconds: the length of its window.
+        of_cancels: whether cancels spend of it.
     """
 
     name: str
     left: float
     amount: float
     seconds: float
+    of_cancels: bool = True
 
 
 class Gap(Value, frozen=True, kw_only=True):

@@ -301,9 +301,14 @@ class Ledger:
                     ),
                     default=0.0,
                 )
-                left = max(0.0, limit.amount - spent)
                 found.append(
-                    RateLeft(name=limit.name, left=left, amount=limit.amount, seconds=limit.seconds)
+                    RateLeft(
+                        name=limit.name,
+                        left=max(0.0, limit.amount - spent),
+                        amount=limit.amount,
+                        seconds=limit.seconds,
+                        of_cancels=limit.of_cancels,
+                    )
                 )
         return found
 
