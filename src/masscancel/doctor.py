@@ -13,9 +13,10 @@ cancel, one order is cancelled that can't exist: see :meth:`~masscancel.Client.t
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
@@ -57,6 +58,8 @@ _GRAVEST_FIRST: Final[Sequence[Status]] = ("unknown", "failed", "warning", "ok")
 _APART_MS: Final = 2_000
 #: A limit of which less is left than this share is worth a word.
 _SHORT: Final = 0.5
+#: A limit of a shorter window is no limit to think about beforehand, in seconds.
+_LASTING: Final = 5.0
 #: So long before it expires, a key is worth a word, in seconds.
 _SOON: Final = 14 * 86_400
 #: The share of the time that is left for a question, so that the ones after it get some, too.
@@ -189,7 +192,7 @@ async def examine(
 async def examine_many(
     clients: Iterable[Client[Any]],
     *,
-    scopes: Callable[[Client[Any]], Iterable[Scope]] | None = None,
+    scopes: Mapping[Client[Any], Iterable[Scope]] = MappingProxyType({}),
     probe: bool = False,
     timeout: float = 10.0,
     on_checkup: Callable[[Checkup], object] | None = None,
@@ -198,7 +201,7 @@ async def examine_many(
 
     Args:
         clients: of the accounts, such as those of an accounts file. They may share a pool.
-        scopes: from each client to what a kill would cancel; ``None`` for all of its categories.
+        scopes: what a kill would cancel of each; of one that is not in it, all of its categories.
         probe: as for :func:`examine`.
         timeout: seconds from now, for each and for all.
         on_checkup: is called with each when it is done.
@@ -212,8 +215,7 @@ async def examine_many(
     """
 
     async def one(client: Client[Any]) -> Checkup:
-        wanted = None if scopes is None else scopes(client)
-        checkup = await examine(client, scopes=wanted, probe=probe, timeout=timeout)
+        checkup = await examine(client, scopes=scopes.get(client), probe=probe, timeout=timeout)
         if on_checkup is not None:
             on_checkup(checkup)
         return checkup
@@ -544,7 +546,11 @@ class _Examination:
                     "wait; until then, no cancel goes out to it from this process",
                 )
                 continue
-            rates = [each for each in self._client.rates_left(category) if each.of_cancels]
+            rates = [
+                each
+                for each in self._client.rates_left(category)
+                if each.of_cancels and each.seconds >= _LASTING
+            ]
             if not rates:
                 continue
             rate = min(rates, key=lambda rate: rate.left / rate.amount)
@@ -552,7 +558,7 @@ class _Examination:
             self._add(
                 "limits",
                 "warning" if short else "ok",
-                f"{rate.left:.0f} of {rate.amount:.0f} {rate.name} in {rate.seconds:.0f} s are left at "
+                f"{rate.left:.0f} of {rate.amount:.0f} {rate.name} in {rate.seconds:.0f} s left at "
                 f"{origin}",
                 "find out what else spends it, from this address or with this key" if short else "",
             )

@@ -17,6 +17,7 @@ import masscancel as masscancel_package
 from masscancel.cli.failures import error_fields, failure
 from masscancel.cli.render import complain, print_json
 from masscancel.cli.status import (
+    DOCTOR_EPILOG,
     EPILOG,
     GUARD_EPILOG,
     KILL_EPILOG,
@@ -37,6 +38,7 @@ _COMMANDS: Final = {
     "demo": "masscancel.cli.demo",
     "kill": "masscancel.cli.kill",
     "accounts": "masscancel.cli.accounts",
+    "doctor": "masscancel.cli.doctor",
     "cancel": "masscancel.cli.cancel",
     "orders": "masscancel.cli.orders",
     "watch": "masscancel.cli.watch",
@@ -44,7 +46,7 @@ _COMMANDS: Final = {
     "sim": "masscancel.cli.simulate",
     "venues": "masscancel.cli.venues",
 }
-_EPILOGS: Final = {"guard": GUARD_EPILOG, "kill": KILL_EPILOG}
+_EPILOGS: Final = {"guard": GUARD_EPILOG, "kill": KILL_EPILOG, "doctor": DOCTOR_EPILOG}
 
 
 class _Commands(TyperGroup):

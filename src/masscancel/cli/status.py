@@ -19,10 +19,12 @@ from masscancel.errors import (
 from masscancel.events import AttemptEnded, AttemptSent, CallStarted, Event
 
 __all__ = [
+    "DOCTOR_EPILOG",
     "EPILOG",
     "GUARD_EPILOG",
     "KILL_EPILOG",
     "STATUSES_ELSEWHERE",
+    "DoctorStatus",
     "GuardStatus",
     "KillStatus",
     "Known",
@@ -79,6 +81,15 @@ class KillStatus(_Explained):
     DECLINED = 8, "you did not say yes when you were asked; nothing was sent"
 
 
+class DoctorStatus(_Explained):
+    """The exit status of ``doctor``."""
+
+    WELL = 0, "nothing would fail"
+    USAGE = 2, "an option can't be used, or matches no account; the file is not right"
+    FAILS = 3, "something would fail"
+    UNKNOWN = 4, "something can't be known (before 3)"
+
+
 def _table(statuses: Iterable[_Explained]) -> str:
     return "\n".join(f"  {status.value:>3}  {status.meaning}" for status in statuses)
 
@@ -112,6 +123,9 @@ GUARD_EPILOG: Final = (
     + "\nIf the line on standard error says that the command was not started:\n"
     + _table(_BEFORE)
 )
+
+#: The same for ``doctor``.
+DOCTOR_EPILOG: Final = "Exit status:\n" + _table(DoctorStatus)
 
 #: The same for ``kill``.
 KILL_EPILOG: Final = "Exit status:\n" + _table(KillStatus)
