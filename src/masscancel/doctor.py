@@ -167,7 +167,8 @@ async def examine(
     Args:
         client: of the account. One that is not entered is entered for it, and left; what entering
             fails with is a finding.
-        scopes: what a kill would cancel; ``None`` for all of the client's categories.
+        scopes: what a kill would cancel; ``None`` for all of the client's categories. Of a scope
+            that takes many requests to list, one symbol is listed.
         probe: whether to cancel one order that can't exist, where the venue has no way of asking
             whether the key may cancel.
         streams: whether to log in to the streams that the venue has. They stay open.
@@ -194,6 +195,7 @@ async def examine_many(
     *,
     scopes: Mapping[Client[Any], Iterable[Scope]] = MappingProxyType({}),
     probe: bool = False,
+    streams: bool = True,
     timeout: float = 10.0,
     on_checkup: Callable[[Checkup], object] | None = None,
 ) -> list[Checkup]:
@@ -203,6 +205,7 @@ async def examine_many(
         clients: of the accounts, such as those of an accounts file. They may share a pool.
         scopes: what a kill would cancel of each; of one that is not in it, all of its categories.
         probe: as for :func:`examine`.
+        streams: likewise.
         timeout: seconds from now, for each and for all.
         on_checkup: is called with each when it is done.
 
@@ -215,7 +218,10 @@ async def examine_many(
     """
 
     async def one(client: Client[Any]) -> Checkup:
-        checkup = await examine(client, scopes=scopes.get(client), probe=probe, timeout=timeout)
+        wanted = scopes.get(client)
+        checkup = await examine(
+            client, scopes=wanted, probe=probe, streams=streams, timeout=timeout
+        )
         if on_checkup is not None:
             on_checkup(checkup)
         return checkup

@@ -49,6 +49,7 @@ from masscancel.cli.options import (
 from masscancel.cli.render import complain, remark
 from masscancel.cli.selection import AccountsFile, Tags, chosen
 from masscancel.cli.status import GuardStatus, Known, Status, status_of
+from masscancel.doctor import examine_many
 from masscancel.errors import short
 from masscancel.models import Permission
 from masscancel.protection.process import FORWARDED, Child, LeftBehind
@@ -59,6 +60,8 @@ __all__ = ["guard"]
 
 _SHOWN: Final = 20  # orders that are still open, processes that were left behind
 _STDERR: Final = 2
+#: What a finding about the right to cancel says of it.
+_RIGHTS: Final[Mapping[str, Permission]] = {"ok": "yes", "failed": "no", "unknown": "unknown"}
 
 
 class Scoped(msgspec.Struct, frozen=True, kw_only=True):
@@ -478,44 +481,38 @@ async def _check(plan: Plan, targets: Sequence[Target]) -> Mapping[str, Permissi
         target.client.check_scope(target.scope)
     if not plan.check:
         return {}
-    asked = {plan.scoped.name(target): target for target in targets}
-    try:
-        async with asyncio.TaskGroup() as group:
-            for target in targets:
-                group.create_task(_list(target, plan.cancel_timeout))
-            tasks = {
-                name: group.create_task(_may_cancel(target, plan.cancel_timeout))
-                for name, target in asked.items()
-            }
-    except ExceptionGroup as problems:
-        raise problems.exceptions[0] from None
-    permissions = {name: task.result() for name, task in tasks.items()}
-    if denied := [name for name, can in permissions.items() if can == "no"]:
-        words = f"{_titles(asked, denied)} says that the key may not trade, so it can't cancel"
-        raise PermissionDenied(message=f"{words}: {', '.join(denied)}")
-    if unknown := [name for name, can in permissions.items() if can == "unknown"]:
-        words = f"the key lists open orders on {_titles(asked, unknown)}; whether it may cancel"
-        remark(f"{words} can't be known there: {', '.join(unknown)}")
-    return permissions
+    scopes: dict[Client[Any], list[Scope]] = {}
+    for target in targets:
+        scopes.setdefault(_client(target), []).append(target.scope)
+    asked = {(target.client, target.account_category): target for target in targets}
+    limit = plan.cancel_timeout
+    checkups = await examine_many(scopes, scopes=scopes, streams=False, timeout=limit)
+    rights: dict[Target, Permission] = {}
+    for client, checkup in zip(scopes, checkups, strict=True):
+        for finding in checkup.findings:
+            right = _RIGHTS.get(finding.status) if finding.name == "may cancel" else None
+            if finding.error is not None and right != "no":
+                raise finding.error
+            if right is not None:
+                rights[asked[client, finding.category]] = right
+            elif finding.status != "ok":
+                remark("; ".join(filter(None, (finding.detail, finding.advice))))
+    if denied := [target for target, can in rights.items() if can == "no"]:
+        words = f"{_titles(denied)} says that the key may not trade, so it can't cancel"
+        raise PermissionDenied(message=f"{words}: {', '.join(map(plan.scoped.name, denied))}")
+    if unknown := [target for target, can in rights.items() if can == "unknown"]:
+        words = f"the key lists open orders on {_titles(unknown)}; whether it may cancel"
+        remark(f"{words} can't be known there: {', '.join(map(plan.scoped.name, unknown))}")
+    return {plan.scoped.name(target): can for target, can in rights.items()}
 
 
-def _titles(asked: Mapping[str, Target], names: Iterable[str]) -> str:
-    return " and ".join(dict.fromkeys(_client(asked[name]).venue.title for name in names))
+def _titles(targets: Iterable[Target]) -> str:
+    return " and ".join(dict.fromkeys(_client(target).venue.title for target in targets))
 
 
 def _client(target: Target) -> Client[Any]:
     assert isinstance(target.client, Client)  # noqa: S101  # as it was entered here
     return target.client
-
-
-async def _list(target: Target, timeout: float) -> None:
-    await _client(target).open_orders(
-        *(target.account_category, target.symbol), books=target.books, timeout=timeout
-    )
-
-
-async def _may_cancel(target: Target, timeout: float) -> Permission:
-    return await _client(target).can_cancel(target.account_category, timeout=timeout)
 
 
 async def _cancel(plan: Plan, targets: Sequence[Target], lines: JsonLines) -> FanOutReport:
