@@ -1,29 +1,16 @@
-"""Examine accounts before it matters: what would fail in a kill, and what to do about it.
-
-::
-
-    async with SessionPool() as pool:
-        clients = [account.client(pool) for account in Accounts.load()]
-        for checkup in await examine_many(clients):
-            print(checkup.account, checkup.status)
-
-Nothing is cancelled. With ``probe=True``, where a venue has no way of asking whether a key may
-cancel, one order is cancelled that can't exist: see :meth:`~masscancel.Client.try_cancel`.
-"""
+"""The examination of one account: one thing after the other, as one depends on the other."""
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
-from types import MappingProxyType
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final
 
-import msgspec
-
-from masscancel.arguments import check_timeout
 from masscancel.calls import Scope
 from masscancel.client import Client
+from masscancel.doctor.findings import Checkup, Finding, Status, in_order
+from masscancel.doctor.ways import Way, Ways
 from masscancel.errors import (
     AuthenticationError,
     ConfigurationError,
@@ -37,22 +24,11 @@ from masscancel.errors import (
 from masscancel.events import AttemptEnded, CallStarted, Event
 from masscancel.models import KeyInfo, Permission
 from masscancel.transport.clock import ClockReading
-from masscancel.transport.pool import SessionPool, most_connections
 from masscancel.transport.reach import Reach
 from masscancel.venues.base import Abilities
 
-__all__ = ["Checkup", "Finding", "descriptors", "examine", "examine_many"]
+__all__ = ["Examination"]
 
-#: ``"warning"``: nothing fails now, and it is worth a look. ``"unknown"``: it can't be known.
-Status: TypeAlias = Literal["ok", "warning", "failed", "unknown"]
-
-#: The names of findings, in the order of what depends on what.
-_NAMES: Final = (
-    *("proxy", "name", "connection", "clock", "entry", "key", "nonces"),
-    *("address", "expiry", "may cancel", "limits", "stream", "descriptors"),
-)
-#: What a checkup comes to: the first of these that one of its findings has.
-_GRAVEST_FIRST: Final[Sequence[Status]] = ("unknown", "failed", "warning", "ok")
 #: How far clocks may be apart without a word, in ms; venues whose clocks count whole seconds are
 #: off by one of them.
 _APART_MS: Final = 2_000
@@ -64,12 +40,14 @@ _LASTING: Final = 5.0
 _SOON: Final = 14 * 86_400
 #: The share of the time that is left for a question, so that the ones after it get some, too.
 _SHARE: Final = 0.5
-_LEAST: Final = 0.05
+#: The time that a question has at least, in seconds.
+_LEAST: Final = 0.01
 
 _ASK_ANOTHER_WAY: Final = (
     "examine it with a probe (--probe; in code, probe=True): one order that can't exist is "
     "cancelled then"
 )
+_MORE_TIME: Final = "give it more time (--timeout)"
 _CHECK_NAME: Final = "check the URL of the venue, and the name service of this machine"
 _SYNC: Final = "synchronise this machine's clock (NTP)"
 _NONCE: Final = (
@@ -83,188 +61,22 @@ _ADDRESS: Final = (
 _TRADE: Final = "give the key the permission to trade, or take another key"
 
 
-class Finding(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that was looked at.
-
-    Attributes:
-        name: what: ``"proxy"``, ``"name"``, ``"connection"``, ``"clock"``, ``"entry"``, ``"key"``,
-            ``"nonces"``, ``"address"``, ``"expiry"``, ``"may cancel"``, ``"limits"``, ``"stream"``
-            or ``"descriptors"``.
-        status: ``"ok"``, ``"warning"``, ``"failed"`` or ``"unknown"``.
-        detail: what was found.
-        advice: what to do about it; ``""`` if nothing.
-        category: the account category that it is about; ``""`` for all of the account.
-        error: what was raised, if that was it.
-    """
-
-    name: str
-    status: Status
-    detail: str
-    advice: str = ""
-    category: str = ""
-    error: MassCancelError | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """The finding as plain data for JSON; nothing in it is secret."""
-        return {
-            "name": self.name,
-            "category": self.category,
-            "status": self.status,
-            "detail": self.detail,
-            "advice": self.advice,
-            "error": None if self.error is None else self.error.to_dict(),
-        }
-
-
-class Checkup(msgspec.Struct, frozen=True, kw_only=True):
-    """The findings about one account.
-
-    Attributes:
-        account: its label.
-        venue: the venue's name.
-        findings: in the order of what depends on what.
-        elapsed: how long it took, in seconds.
-    """
-
-    account: str
-    venue: str
-    findings: tuple[Finding, ...]
-    elapsed: float
-
-    @property
-    def status(self) -> Status:
-        """The gravest: ``"unknown"``, then ``"failed"``, ``"warning"``, ``"ok"``."""
-        found = {finding.status for finding in self.findings}
-        return next((each for each in _GRAVEST_FIRST if each in found), "ok")
-
-    @property
-    def ok(self) -> bool:
-        """Whether nothing would fail, and all of that is known."""
-        return self.status in ("ok", "warning")
-
-    def to_dict(self) -> dict[str, Any]:
-        """The checkup as plain data for JSON; nothing in it is secret."""
-        return {
-            "account": self.account,
-            "venue": self.venue,
-            "ok": self.ok,
-            "status": self.status,
-            "elapsed": self.elapsed,
-            "findings": [finding.to_dict() for finding in self.findings],
-        }
-
-
-async def examine(
-    client: Client[Any],
-    *,
-    scopes: Iterable[Scope] | None = None,
-    probe: bool = False,
-    streams: bool = True,
-    timeout: float = 10.0,
-) -> Checkup:
-    """Find out what would fail in a kill of an account; nothing is cancelled.
+class Examination:
+    """The examination of one account.
 
     Args:
-        client: of the account. One that is not entered is entered for it, and left; what entering
-            fails with is a finding.
-        scopes: what a kill would cancel; ``None`` for all of the client's categories. Of a scope
-            that takes many requests to list, one symbol is listed.
-        probe: whether to cancel one order that can't exist, where the venue has no way of asking
-            whether the key may cancel.
-        streams: whether to log in to the streams that the venue has. They stay open.
-        timeout: seconds from now, for all of it.
-
-    Raises:
-        ConfigurationError: the time limit can't be used.
-        ScopeError: the venue has no such scope; nothing was sent.
+        client: of the account, entered or not.
+        scopes: what a kill would cancel.
+        ways: to the venues' origins.
+        probe: whether to try whether the key may cancel, where nothing tells.
+        streams: whether to log in to streams.
     """
-    chosen = _check_scopes(client, scopes)
-    examination = _Examination(client, chosen, check_timeout(timeout), probe=probe, streams=streams)
-    started = time.monotonic()
-    await examination.run()
-    return Checkup(
-        account=client.account,
-        venue=client.venue.name,
-        findings=tuple(sorted(examination.findings, key=lambda each: _NAMES.index(each.name))),
-        elapsed=time.monotonic() - started,
-    )
-
-
-async def examine_many(
-    clients: Iterable[Client[Any]],
-    *,
-    scopes: Mapping[Client[Any], Iterable[Scope]] = MappingProxyType({}),
-    probe: bool = False,
-    streams: bool = True,
-    timeout: float = 10.0,
-    on_checkup: Callable[[Checkup], object] | None = None,
-) -> list[Checkup]:
-    """Examine many accounts at once; what is wrong with one is a row of its own.
-
-    Args:
-        clients: of the accounts, such as those of an accounts file. They may share a pool.
-        scopes: what a kill would cancel of each; of one that is not in it, all of its categories.
-        probe: as for :func:`examine`.
-        streams: likewise.
-        timeout: seconds from now, for each and for all.
-        on_checkup: is called with each when it is done.
-
-    Returns:
-        The checkups, in the clients' order.
-
-    Raises:
-        ConfigurationError: as :func:`examine`.
-        ScopeError: as :func:`examine`.
-    """
-
-    async def one(client: Client[Any]) -> Checkup:
-        wanted = scopes.get(client)
-        checkup = await examine(
-            client, scopes=wanted, probe=probe, streams=streams, timeout=timeout
-        )
-        if on_checkup is not None:
-            on_checkup(checkup)
-        return checkup
-
-    return [*await asyncio.gather(*map(one, clients))]
-
-
-def descriptors(pool: SessionPool, cancels: int) -> Finding:
-    """Compare the connections that a kill would have open with what this process may open.
-
-    Args:
-        pool: an entered pool, by which the accounts have been examined.
-        cancels: how many requests the kill would begin with, at least one for each scope.
-    """
-    wanted, most = pool.connections_open + cancels, most_connections()
-    enough = wanted <= most
-    return Finding(
-        name="descriptors",
-        status="ok" if enough else "warning",
-        detail=f"{wanted} connections at once, of {most} that this process may open",
-        advice=""
-        if enough
-        else "the others would wait for those: raise the limit of open files (ulimit -n; under "
-        "systemd, LimitNOFILE=)",
-    )
-
-
-def _check_scopes(client: Client[Any], scopes: Iterable[Scope] | None) -> tuple[Scope, ...]:
-    wanted = map(Scope, client.categories) if scopes is None else scopes
-    chosen = tuple(dict.fromkeys(wanted))
-    for scope in chosen:
-        client.venue.check_scope(scope)
-    return chosen
-
-
-class _Examination:
-    """The examination of one account."""
 
     def __init__(
         self,
         client: Client[Any],
         scopes: Sequence[Scope],
-        timeout: float,
+        ways: Ways,
         *,
         probe: bool,
         streams: bool,
@@ -272,13 +84,32 @@ class _Examination:
         self._client = client
         self._venue = client.venue
         self._scopes = scopes
+        self._ways = ways
         self._probe = probe
         self._streams = streams
-        self._deadline = asyncio.get_running_loop().time() + timeout
-        #: So far.
-        self.findings: list[Finding] = []
+        self._findings: list[Finding] = []
 
-    async def run(self) -> None:
+    async def checkup(self) -> Checkup:
+        """Look at everything, until the time is up."""
+        started = time.monotonic()
+        try:
+            async with asyncio.timeout_at(self._ways.deadline):
+                await self._look()
+        except TimeoutError:
+            self._add("time", "unknown", "the time was up before all was looked at", _MORE_TIME)
+        except MassCancelError as error:
+            self._refused(error, "entry")
+        except Exception as problem:  # noqa: BLE001  # one account's trouble is its own
+            words = f"unexpected {type(problem).__name__}, please report it"
+            self._add("entry", "unknown", words)
+        return Checkup(
+            account=self._client.account,
+            venue=self._venue.name,
+            findings=in_order(self._findings),
+            elapsed=time.monotonic() - started,
+        )
+
+    async def _look(self) -> None:
         """Look at one thing after the other; what depends on something that failed is left out."""
         pool = self._client.pool
         async with AsyncExitStack() as stack:
@@ -286,15 +117,18 @@ class _Examination:
                 await stack.enter_async_context(pool)
                 self._client = self._client.twin(pool)
             origins = dict.fromkeys(self._origin(scope) for scope in self._scopes)
-            ways = await asyncio.gather(*(self._way(pool, origin) for origin in origins))
-            reached = {origin for origin, is_open in zip(origins, ways, strict=True) if is_open}
-            self._scopes = [each for each in self._scopes if self._origin(each) in reached]
+            ways = await asyncio.gather(
+                *(self._ways.to(pool, self._venue.probe(origin)) for origin in origins)
+            )
+            for origin, way in zip(origins, ways, strict=True):
+                self._judge_way(origin, way)
+            is_open = {origin for origin, way in zip(origins, ways, strict=True) if way.is_open}
+            self._scopes = [each for each in self._scopes if self._origin(each) in is_open]
             if not self._scopes or not await self._enter(stack):
                 return
             refusals: list[str] = []
-            unsubscribe = pool.subscribe(self._noting_refused_nonces(refusals))
+            stack.callback(pool.subscribe(self._noting_refused_nonces(refusals)))
             accepted = await asyncio.gather(*map(self._list, self._scopes))
-            unsubscribe()
             categories = dict.fromkeys(
                 scope.account_category
                 for scope, known in zip(self._scopes, accepted, strict=True)
@@ -312,35 +146,25 @@ class _Examination:
 
     def _left(self, share: float = 1.0) -> float:
         """A share of the time that is left, in seconds; never nothing, so that a call can fail."""
-        left = self._deadline - asyncio.get_running_loop().time()
-        return max(left * share, _LEAST)
+        return max(self._ways.left() * share, _LEAST)
 
     def _add(self, name: str, status: Status, detail: str, advice: str = "", **more: Any) -> None:
-        self.findings.append(
+        self._findings.append(
             Finding(name=name, status=status, detail=detail, advice=advice, **more)
         )
 
     # --- the way --------------------------------------------------------------------------------
 
-    async def _way(self, pool: SessionPool, origin: str) -> bool:
-        """Look at the way to an origin, and at its clock; whether there is a way."""
-        try:
-            async with asyncio.timeout_at(self._deadline):
-                reach = await pool.reach(origin)
-                if reach is not None:
-                    self._judge_way(origin, reach)
-                if reach is None or reach.error is None:
-                    reading = await pool.read_clock(self._venue.probe(origin))
-                    self._judge_clock(origin, reading)
-        except TimeoutError:
-            self._add("clock", "unknown", f"{origin} did not tell the time in time")
-        except MassCancelError as error:
-            self._add("clock", "unknown", f"{origin} does not tell the time: {error.summary}")
-        else:
-            return reach is None or reach.error is None
-        return True
+    def _judge_way(self, origin: str, way: Way) -> None:
+        if way.reach is not None:
+            self._judge_reach(origin, way.reach)
+        if way.reading is not None:
+            self._judge_clock(origin, way.reading)
+        elif way.error is not None:
+            words = f"{origin} does not tell the time: {way.error.summary}"
+            self._add("clock", "unknown", words, way.error.advice)
 
-    def _judge_way(self, origin: str, reach: Reach) -> None:
+    def _judge_reach(self, origin: str, reach: Reach) -> None:
         if reach.ignored_proxy:
             self._add(
                 "proxy",
@@ -354,14 +178,10 @@ class _Examination:
         if reach.addresses:
             what = "the proxy" if reach.proxy else origin
             self._add("name", "ok", f"{what} is at {', '.join(reach.addresses)}")
-        elif error is not None:
-            of_setting = isinstance(error, ConfigurationError)
-            name = "connection" if of_setting else "name"
-            advice = error.advice if of_setting else _CHECK_NAME
-            self._add(name, "failed", error.summary, advice, error=error)
-            return
         if error is not None:
-            self._add("connection", "failed", error.summary, error.advice, error=error)
+            found = bool(reach.addresses) or isinstance(error, ConfigurationError)
+            name, advice = ("connection", error.advice) if found else ("name", _CHECK_NAME)
+            self._add(name, "failed", error.summary, advice, error=error)
         elif reach.connected_in is not None:
             layers = "TCP and TLS" if origin.startswith("https") else "TCP, not encrypted,"
             ms = reach.connected_in * 1000
