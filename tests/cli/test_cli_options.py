@@ -17,6 +17,7 @@ from masscancel.cli import main
 from masscancel.cli.app import app, run
 from masscancel.cli.options import read_credentials
 from masscancel.cli.status import (
+    DOCTOR_EPILOG,
     GUARD_EPILOG,
     KILL_EPILOG,
     STATUSES_ELSEWHERE,
@@ -62,9 +63,9 @@ def plain(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_every_command_is_there() -> None:
     """Those of the plan, each with help, and with the exit statuses or where they stand."""
-    names = ["demo", "kill", "accounts", "cancel", "orders", "watch", "guard", "sim", "venues"]
-    assert list(COMMANDS) == names
-    epilogs = {"guard": GUARD_EPILOG, "kill": KILL_EPILOG}
+    names = "demo kill accounts doctor cancel orders watch guard sim venues"
+    assert list(COMMANDS) == names.split()
+    epilogs = {"guard": GUARD_EPILOG, "kill": KILL_EPILOG, "doctor": DOCTOR_EPILOG}
     for name, command in COMMANDS.items():
         assert command.help
         assert command.epilog == epilogs.get(name, STATUSES_ELSEWHERE)

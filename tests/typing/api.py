@@ -82,6 +82,8 @@ async def one_account() -> None:
         assert_type(confirmation, Confirmation)
         assert_type(await client.open_orders("cash", "BTC/USDT", timeout=1), list[OpenOrder])
         assert_type(await client.can_cancel("cash", timeout=1), Literal["yes", "no", "unknown"])
+        assert_type(await client.try_cancel("cash", timeout=1), Literal["yes", "no", "unknown"])
+        assert_type((await client.key_info(["cash"])).addresses, tuple[str, ...] | None)
 
     assert_type(ack.account_category, str)
     assert_type(ack.account_id, str)
