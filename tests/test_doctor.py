@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import aiohttp
 import msgspec
 import pytest
 import trustme
@@ -450,6 +451,35 @@ async def test_a_stream_that_takes_no_login() -> None:
         assert of(checkup, "may cancel").status == "ok"
         assert of(checkup, "stream").status == "failed"
         assert "the stream is not up" in of(checkup, "stream").detail
+
+
+async def test_a_login_that_is_refused() -> None:
+    """By the venue, in its words; it is not asked again and again."""
+    async with exchange_of() as (exchange, _), SessionPool(streams=QUICK_STREAMS) as pool:
+        refusal = b'{"m":"auth","id":"x","code":200006,"err":"no stream for this key"}'
+        exchange.faults.add(Answer(401), operation="stream")
+        exchange.faults.add(Answer(body=refusal), operation="auth", times=None)
+        checkup = await examine(client_of(exchange, "cash", pool=pool), timeout=5.0)
+        assert of(checkup, "stream").status == "failed"
+        assert "200006" in of(checkup, "stream").detail
+
+
+async def test_through_a_session() -> None:
+    """How it gets there is the session's own matter; the rest is looked at."""
+    async with exchange_of(BinanceDialect()) as (exchange, _), aiohttp.ClientSession() as session:
+        async with SessionPool(session=session) as pool:
+            checkup = await examine(client_of(exchange, "spot", pool=pool))
+        assert checkup.ok
+        assert names(checkup)[:2] == ["clock", "key"]
+
+
+async def test_no_more_time_than_there_is() -> None:
+    """What was not looked at by then is said not to be known; it ends all the same."""
+    async with exchange_of(KrakenDialect()) as (exchange, _):
+        exchange.faults.add(Hang(), operation="clock", times=None)
+        checkup = await examine(client_of(exchange, "spot"), timeout=0.2)
+        assert checkup.status == "unknown"
+        assert of(checkup, "clock").status == "unknown"
 
 
 async def test_more_connections_than_descriptors() -> None:

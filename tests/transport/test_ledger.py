@@ -255,3 +255,34 @@ def test_those_that_wait_keep_their_place(clock: Clock) -> None:
     clock.now += WEIGHT.seconds + 2
     assert wait(again=second).wait > 0
     assert wait(again=first).wait == 0
+
+
+def test_what_is_left() -> None:
+    """By what was spent within the window, by whom it is counted, and of the fullest part."""
+    now = [0.0]
+    ledger = Ledger(clock=lambda: now[0])
+    limits = (
+        Limit(name="weight", amount=100, seconds=10.0),
+        Limit(name="cancels", amount=20, seconds=2.0, per="key"),
+        Limit(name="counter", amount=10, seconds=10.0, per="key", decays=True),
+        Limit(name="asks", amount=5, seconds=1.0, of_cancels=False),
+    )
+
+    def left(key: str) -> dict[str, float]:
+        return {each.name: each.left for each in ledger.left("here", key, limits)}
+
+    assert left("a") == {"weight": 100, "cancels": 20, "counter": 10, "asks": 5}
+    for part, count in (("BTC", 3), ("ETH", 8)):
+        costs = {"weight": 10, f"cancels:{part}": count, "counter": 2}
+        ledger.reserve("here", "a", costs, limits, precedence=Precedence.CANCEL)
+    assert left("a") == {"weight": 80, "cancels": 12, "counter": 6, "asks": 5}
+    assert left("b") == {"weight": 80, "cancels": 20, "counter": 10, "asks": 5}
+    now[0] = 5.0
+    assert left("a") == {"weight": 80, "cancels": 20, "counter": 10, "asks": 5}
+    now[0] = 20.0
+    assert left("a")["weight"] == 100
+    ledger.note_spent("here", "a", {"weight": Spent(60)}, limits)
+    assert left("a")["weight"] == 40
+    assert [each.name for each in ledger.left("here", "a", limits) if not each.of_cancels] == [
+        "asks"
+    ]
