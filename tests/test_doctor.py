@@ -305,6 +305,14 @@ async def test_nonces_that_are_refused_now_and_then() -> None:
         assert "another program" in of(checkup, "nonces").detail
 
 
+async def test_a_clock_that_there_is_no_room_to_read() -> None:
+    """Kraken's public requests are few: a client that has just been entered has spent them."""
+    async with exchange_of(KrakenDialect()) as (exchange, _), client_of(exchange, "spot") as client:
+        checkup = await examine(client)
+        assert checkup.ok
+        assert of(checkup, "key").status == "ok"
+
+
 # --- the key ----------------------------------------------------------------------------------
 
 

@@ -148,9 +148,27 @@ class Examination:
         """A share of the time that is left, in seconds; never nothing, so that a call can fail."""
         return max(self._ways.left() * share, _LEAST)
 
-    def _add(self, name: str, status: Status, detail: str, advice: str = "", **more: Any) -> None:
+    def _add(
+        self,
+        name: str,
+        status: Status,
+        detail: str,
+        advice: str = "",
+        *,
+        category: str = "",
+        error: MassCancelError | None = None,
+    ) -> None:
+        if error is not None:
+            error = error.with_traceback(None)  # nobody needs what its frames hold
         self._findings.append(
-            Finding(name=name, status=status, detail=detail, advice=advice, **more)
+            Finding(
+                name=name,
+                status=status,
+                detail=detail,
+                advice=advice,
+                category=category,
+                error=error,
+            )
         )
 
     # --- the way --------------------------------------------------------------------------------

@@ -6,13 +6,15 @@ from typing import Final, Self
 import msgspec
 
 from masscancel.calls import Probe
-from masscancel.errors import DeadlineExceeded, MassCancelError
+from masscancel.errors import DeadlineExceeded, MassCancelError, RateLimited
 from masscancel.transport.clock import ClockReading
 from masscancel.transport.pool import SessionPool
 from masscancel.transport.reach import Reach
 
 __all__ = ["Way", "Ways"]
 
+#: How long to wait for leave to read a clock, in seconds.
+_PATIENCE: Final = 0.5
 #: The time that is kept for the end, in seconds.
 _RESERVE: Final = 0.1
 
@@ -70,7 +72,9 @@ class Ways:
                 reach = await pool.reach(probe.origin)
                 if reach is not None and reach.error is not None:
                     return Way(reach=reach)
-                return Way(reach=reach, reading=await pool.read_clock(probe))
+                return Way(reach=reach, reading=await pool.read_clock(probe, patience=_PATIENCE))
+        except RateLimited:  # the venue's clock is measured later, and then again and again
+            return Way(reach=reach)
         except TimeoutError:
             error = DeadlineExceeded("no answer within the time")
         except MassCancelError as problem:

@@ -77,6 +77,11 @@ class Clock:
             self._instead = date_ms + 500 - monotonic_ms(), 2 * CLOCK_MARGIN_MS
             self._offset_ms, self._skew_ms = self._instead
 
+    @property
+    def is_measured(self) -> bool:
+        """Whether it goes by a measurement, and not by the wall clock or a refusal's date."""
+        return bool(self._samples)
+
     def now_ms(self) -> float:
         """The venue's time."""
         offset = self._offset_ms

@@ -25,6 +25,7 @@ from masscancel.errors import (
     NotSent,
     OutcomeUnknown,
     ProtocolError,
+    RateLimited,
 )
 from masscancel.events import PROCESS, Listener, OriginBlocked, Publisher
 from masscancel.transport.borrowed import WARNING, BorrowedConnection, BorrowedHost
@@ -326,16 +327,27 @@ class SessionPool:
 
     # Clocks.
 
-    async def read_clock(self, probe: Probe) -> ClockReading:
-        """Read an origin's clock now, as soon as the origin allows it.
+    async def read_clock(self, probe: Probe, *, patience: float) -> ClockReading:
+        """Tell how far an origin's clock is off: as it was measured last, or by a reading now.
+
+        Args:
+            probe: reads it.
+            patience: how long to wait for leave to read it, in seconds.
 
         Raises:
+            RateLimited: the origin, or its limits, leave no room for a reading within that time.
             MassCancelError: it was not told.
         """
-        await self._wait_for_leave(probe)
-        host = self.host(probe.origin)
+        clock = self._clocks[probe.origin]
+        if clock.is_measured:
+            return ClockReading(ahead_ms=clock.now_ms() - time.time() * 1000, trip_ms=0.0)
         try:
-            return await self._read(probe, host.take(cancels=True))
+            async with asyncio.timeout(patience):
+                await self._wait_for_leave(probe)
+        except TimeoutError:
+            raise RateLimited(message=f"{probe.origin} leaves no room to read its clock") from None
+        try:
+            return await self._read(probe, self.host(probe.origin).take(cancels=True))
         except TimeoutError:
             raise OutcomeUnknown(f"{probe.origin} does not tell the time: no answer") from None
 
