@@ -86,6 +86,7 @@ def mix_row(order: Order) -> dict[str, Any]:
         "totalProfits": "",
         "posSide": "long",
         "marginCoin": "usdt",
+        "reduceOnly": "YES" if order.reduce_only else "NO",
         "orderType": "limit",
         "cTime": str(order.placed_ms),
     }
@@ -126,7 +127,7 @@ def unified_row(order: Order) -> dict[str, Any]:
         "timeInForce": "gtc",
         "orderStatus": STATUSES[order.status].replace("live", "new"),
         "posSide": "",
-        "reduceOnly": "NO",
+        "reduceOnly": "YES" if order.reduce_only else "NO",
         "feeDetail": [{"feeCoin": None, "fee": None}],
         "createdTime": str(order.placed_ms),
     }

@@ -404,7 +404,7 @@ def _row(order: Order, category: str, call: _Call) -> dict[str, Any]:
         "stopOrderType": _words(order)[1],
         "triggerPrice": _plain(order.price) if waits else "",
         "triggerDirection": 1 if waits else 0,
-        "reduceOnly": False,
+        "reduceOnly": order.reduce_only,
         "closeOnTrigger": False,
         "smpGroup": 0,
         "createdTime": str(order.placed_ms + skew_ms),

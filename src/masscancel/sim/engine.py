@@ -173,6 +173,7 @@ class Engine:
         now_ms: int,
         order_type: str = "limit",
         client_id: str = "",
+        reduce_only: bool = False,
         script: Script | None = None,
     ) -> Order:
         """Take an order in. It is pending until its acknowledgement falls due.
@@ -197,6 +198,7 @@ class Engine:
             placed_ms=self.now_ms,
             changed_ms=self.now_ms,
             sequence=0,
+            reduce_only=reduce_only,
             script=script,
         )
         self._books[account_id][order.order_id] = None

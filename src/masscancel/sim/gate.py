@@ -516,6 +516,7 @@ def _contract_row(order: Order, call: _Call) -> dict[str, Any]:
         "fill_price": "0",
         "tif": "gtc",
         "is_close": False,
+        "is_reduce_only": order.reduce_only,
         "text": order.client_id or "api",
         "status": "open",
     }
@@ -524,8 +525,9 @@ def _contract_row(order: Order, call: _Call) -> dict[str, Any]:
 def _trigger_row(order: Order, call: _Call) -> dict[str, Any]:
     size = _size(order.quantity, order, call)
     initial = {"size": int(Decimal(size)), "amount": str(size), "price": _plain(order.price)}
+    flags = {"is_reduce_only": order.reduce_only, "is_close": False}
     return {
-        "initial": {"contract": order.symbol, **initial},
+        "initial": {"contract": order.symbol, **initial, **flags},
         "trigger": {"strategy_type": 0, "price_type": 0, "price": "3000", "rule": 1},
         "id": int(order.order_id),
         "id_string": order.order_id,
@@ -547,6 +549,7 @@ def _auto_row(order: Order, call: _Call) -> dict[str, Any]:
         "amount": str(size),
         "activation_price" if call.book == "trail" else "price_limit": _plain(order.price),
         "created_at": str(order.placed_ms // 1000),
+        "reduce_only": order.reduce_only,
         "reason": "",
         "original_status": 1,
         "status": "open",

@@ -528,7 +528,7 @@ def _event(order: Order) -> dict[str, Any]:
         "quantity": float(order.quantity),
         "filled": float(order.filled_quantity),
         "limitPrice": float(order.price),
-        "reduceOnly": False,
+        "reduceOnly": order.reduce_only,
         "timestamp": _rfc3339(order.placed_ms),
         "lastUpdateTimestamp": _rfc3339(order.changed_ms),
     }
@@ -547,6 +547,6 @@ def _row(order: Order) -> dict[str, Any]:
         "filledSize": float(order.filled_quantity),
         "receivedTime": _rfc3339(order.placed_ms),
         "status": "partiallyFilled" if order.filled_quantity else "untouched",
-        "reduceOnly": False,
+        "reduceOnly": order.reduce_only,
         "lastUpdateTime": _rfc3339(order.changed_ms),
     }

@@ -487,6 +487,8 @@ def _order_row(order: Order) -> dict[str, Any]:
             "value": "0",
             "stop": "",
             "stopPriceType": "",
+            "closeOrder": False,
+            "reduceOnly": order.reduce_only,
             "isActive": order.status.is_open,
             "status": "open" if order.status.is_open else "done",
         }

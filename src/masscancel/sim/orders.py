@@ -105,6 +105,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     opened_ms: int | None = None
     closed_ms: int | None = None
     reason: str = ""
+    reduce_only: bool = False
     script: Script = Script()
 
 

@@ -203,6 +203,7 @@ class SimulatedExchange:
         price: str | Decimal = "1",
         quantity: str | Decimal = "1",
         order_type: str = "limit",
+        reduce_only: bool = False,
         script: Script | None = None,
     ) -> Order:
         """Put an order into the book directly, and return it as it then stands.
@@ -218,6 +219,7 @@ class SimulatedExchange:
             price=Decimal(price),
             quantity=Decimal(quantity),
             order_type=order_type,
+            reduce_only=reduce_only,
             now_ms=self.now_ms,
             script=script,
         )

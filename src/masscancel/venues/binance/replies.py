@@ -27,6 +27,7 @@ from masscancel.venues.toolkit import (
     decode_json,
     finish,
     is_readable,
+    is_true,
     readable,
     side,
     whole,
@@ -90,6 +91,8 @@ class _OrderRow(msgspec.Struct, rename="camel", gc=False):
     executed_qty: str | None = None
     type: str = ""
     status: str = ""
+    reduce_only: Any = None
+    close_position: Any = None
 
 
 class _AlgoRow(msgspec.Struct, rename="camel", gc=False):
@@ -102,6 +105,8 @@ class _AlgoRow(msgspec.Struct, rename="camel", gc=False):
     price: str | None = None
     order_type: str = ""
     algo_status: str = ""
+    reduce_only: Any = None
+    close_position: Any = None
 
 
 class _State(msgspec.Struct, rename="camel"):
@@ -173,6 +178,7 @@ def _futures_order(row: _OrderRow, book: str = "ordinary") -> OpenOrder:
         order_type=row.type,
         status=row.status,
         book=book,
+        reduce_only=_only_reduces(row),
     )
 
 
@@ -191,7 +197,13 @@ def _algo_order(row: _AlgoRow) -> OpenOrder:
         order_type=row.order_type,
         status=row.algo_status,
         book="algo",
+        reduce_only=_only_reduces(row),
     )
+
+
+def _only_reduces(row: _OrderRow | _AlgoRow) -> bool:
+    """Whether an order is to reduce its position, or to close it ("New Order")."""
+    return is_true(row.reduce_only) or is_true(row.close_position)
 
 
 def _decimal(row: _OrderRow | _AlgoRow, text: str | None) -> Decimal:

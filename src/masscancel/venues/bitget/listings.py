@@ -23,6 +23,7 @@ from masscancel.venues.toolkit import (
     decode_json,
     every_page,
     finish,
+    is_true,
     why_stale,
 )
 
@@ -51,6 +52,7 @@ class Row(msgspec.Struct, rename="camel", gc=False):
     status: str | None = None
     plan_status: str | None = None
     order_status: str | None = None
+    reduce_only: Any = None
 
 
 class Key(msgspec.Struct, frozen=True, gc=False):
@@ -119,6 +121,7 @@ class Listing(msgspec.Struct, frozen=True, kw_only=True):
                 order_type=str(getattr(row, self.kind, self.kind) or ""),
                 status=getattr(row, self.status) or "",
                 book=self.book,
+                reduce_only=is_true(row.reduce_only),
             )
         except ProtocolError as error:
             name = f"the order {row.order_id} of {row.symbol}"

@@ -128,6 +128,7 @@ class _Row(_Listed, rename="camel", gc=False):
     order_type: str | None = None
     order_status: str | None = None
     stop_order_type: str | None = None
+    reduce_only: Any = None
 
 
 class _State(msgspec.Struct, rename="camel"):
@@ -367,6 +368,7 @@ def _order(row: _Row, category: str, word: str | None) -> OpenOrder:
         order_type=row.order_type or "",
         status=row.order_status or "",
         book=next(book for book, each in FILTERS[category].items() if each == word),
+        reduce_only=toolkit.is_true(row.reduce_only),
     )
 
 

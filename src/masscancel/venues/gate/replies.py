@@ -109,6 +109,8 @@ class _Contract(msgspec.Struct, gc=False):
     left: _Number = None
     price: _Number = None
     status: str | None = None
+    is_reduce_only: Any = None
+    is_close: Any = None
 
     def convert(self) -> OpenOrder | None:
         left = self.size if self.left is None else self.left
@@ -161,6 +163,10 @@ class _Initial(msgspec.Struct):
     size: _Number = None
     amount: _Number = None
     price: _Number = None
+    is_reduce_only: Any = None
+    is_close: Any = None
+    reduce_only: Any = None
+    close: Any = None
 
 
 class _Trigger(msgspec.Struct):
@@ -189,6 +195,8 @@ class _Auto(msgspec.Struct):
     activation_price: _Number = None
     price_limit: _Number = None
     status: str | None = None
+    reduce_only: Any = None
+    is_reduce_only: Any = None
 
 
 def _auto(book: str, row: _Auto) -> OpenOrder | None:
@@ -212,6 +220,7 @@ def _order(
     if row.status in _ENDS:
         return None
     return OpenOrder(
+        reduce_only=_only_reduces(getattr(row, "initial", row)),
         order_id=f"{_PREFIXES[book]}{row.id}",
         symbol=symbol,
         side=side,  # type: ignore[arg-type]  # one of three
@@ -222,6 +231,12 @@ def _order(
         book=book,
         **more,
     )
+
+
+def _only_reduces(row: Any) -> bool:
+    """Whether an order says that it reduces or closes its position; books spell that apart."""
+    names = ("is_reduce_only", "reduce_only", "is_close", "close")
+    return any(toolkit.is_true(getattr(row, name, None)) for name in names)
 
 
 #: The books count their ids apart.

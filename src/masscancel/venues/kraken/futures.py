@@ -35,6 +35,7 @@ from masscancel.venues.toolkit import (
     decimal,
     decode_json,
     every,
+    is_true,
     kind_by_prefix,
     merged,
     milliseconds,
@@ -300,6 +301,7 @@ class _Row(msgspec.Struct, rename="camel"):
     limit_price: int | float | None = None
     filled_size: int | float | None = None
     unfilled_size: int | float | None = None
+    reduce_only: Any = None
 
 
 class _Named(msgspec.Struct, rename="camel"):
@@ -362,6 +364,7 @@ def _open_order(row: _Row) -> OpenOrder:
         order_type=row.order_type,
         status=row.status,
         book="stop" if row.order_type in _TRIGGERED else "ordinary",
+        reduce_only=is_true(row.reduce_only),
     )
 
 

@@ -22,6 +22,7 @@ from masscancel.venues.toolkit import (
     check_fresh,
     decimal,
     decode_json,
+    is_true,
     side,
     whole,
     why_stale,
@@ -107,6 +108,8 @@ class OrderRow(msgspec.Struct, rename="camel", gc=False):
     status: str | None = None
     stop: str | None = None
     trade_type: str | None = None
+    reduce_only: Any = None
+    close_order: Any = None
 
 
 class OcoRow(msgspec.Struct, rename="camel", gc=False):
@@ -193,6 +196,7 @@ def open_order(row: OrderRow, *, book: str, trade_type: str) -> OpenOrder:
         order_type=row.type,
         status=row.status or "active",
         book="oco" if row.stop in _LEGS else book,
+        reduce_only=is_true(row.reduce_only) or is_true(row.close_order),
     )
 
 

@@ -118,6 +118,7 @@ _SHOWN: Final = (
     ("tpOrdPx", _Number, None),
     ("ordType", str, ""),
     ("state", str, ""),
+    ("reduceOnly", Any, None),
 )
 _NAMES: Final = {"quantity": "sz", "filled": "accFillSz", "price": "px", "type": "instType"}
 #: What algo orders have for a price at the market.
@@ -219,6 +220,7 @@ class Book(msgspec.Struct, frozen=True, kw_only=True):
             order_type=row.ordType,
             status=row.state,
             book=self.name,
+            reduce_only=toolkit.is_true(row.reduceOnly),
         )
         return msgspec.structs.replace(_found(row), order=order)
 

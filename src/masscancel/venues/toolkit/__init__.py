@@ -49,6 +49,7 @@ from masscancel.venues.toolkit.steps import (
 from masscancel.venues.toolkit.values import (
     decimal,
     http_date,
+    is_true,
     milliseconds,
     retry_after,
     side,
@@ -83,6 +84,7 @@ __all__ = [
     "foreign_error",
     "http_date",
     "is_readable",
+    "is_true",
     "is_whole",
     "join",
     "kind_by_prefix",

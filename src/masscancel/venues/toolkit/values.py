@@ -49,6 +49,11 @@ def text_of(value: object) -> str:
     return value if isinstance(value, str) else ""
 
 
+def is_true(value: object) -> bool:
+    """Whether a venue says yes: ``true``, or a word for that; anything else is no."""
+    return value is True or (isinstance(value, str) and value.lower() in ("true", "yes"))
+
+
 def whole_of(value: object) -> int | None:
     """A whole number that is for people alone; ``None`` for anything else, a bool too."""
     return value if type(value) is int else None
