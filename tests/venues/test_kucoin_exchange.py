@@ -275,7 +275,7 @@ def test_a_cancel_by_ids_takes_what_it_can() -> None:
     rows = [stop("1", size="?"), stop("2", stop="e_l_o"), stop("3", symbol=ETH), {"symbol": BTC}]
     give(drive, page(*rows, stop("4", tradeType="MARGIN_TRADE")))
     (call,) = drive.calls
-    assert call.path == "/api/v1/stop-order/cancel?tradeType=TRADE&orderIds=1"
+    assert call.path == "/api/v1/stop-order/cancel?symbol=BTC-USDT&tradeType=TRADE&orderIds=1"
     error = give(drive, answer({"cancelledOrderIds": ["1"]}))
     assert isinstance(error, ProtocolError)
     assert "stop orders, not readable" in str(error.__notes__)

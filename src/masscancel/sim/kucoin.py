@@ -138,9 +138,9 @@ class KuCoinDialect:
             # stop orders
             self._route("DELETE", margin, "/api/v1/stop-order/cancel", "cancel-all", self._stops),
             self._route(
-                "DELETE", margin, f"{_MARGIN}/stop-order/cancel", "cancel-all", self._stops
+                "DELETE", margin, f"{_MARGIN}/stop-order/cancel", "cancel-all", self._all_stops
             ),
-            self._route("DELETE", futures, "/api/v1/stopOrders", "cancel-all", self._stops),
+            self._route("DELETE", futures, "/api/v1/stopOrders", "cancel-all", self._all_stops),
             self._list(margin, "/api/v1/stop-order", self._stop_page),
             self._list(margin, f"{_MARGIN}/stop-orders", self._stop_page),
             self._list(futures, "/api/v1/stopOrders", self._futures_stop_page),
@@ -284,6 +284,11 @@ class KuCoinDialect:
 
         found = self._cancel(call, reaches, of=call.query.get("symbol"))
         return {"cancelledOrderIds": [leg for order in found for leg in _legs(order)]}
+
+    def _all_stops(self, call: _Call) -> dict[str, Any]:
+        """Cancel stop orders where no ids are documented: there, they narrow nothing."""
+        found = self._cancel(call, _is_stop, of=call.query.get("symbol"))
+        return {"cancelledOrderIds": [order.order_id for order in found]}
 
     def _ocos(self, call: _Call) -> dict[str, Any]:
         found = self._cancel(call, _is_oco, of=call.query.get("symbol"))

@@ -365,7 +365,7 @@ class KuCoin(Venue, frozen=True, kw_only=True):
 
     def _begin(self, scope: Scope, book: Book) -> Call[Answer] | Flow[Part]:
         """Make the cancel of a book: one call, or what takes a listing first."""
-        if book.name == "stop" and scope.books is not None and "oco" not in scope.books:
+        if book.has_legs and scope.books is not None and "oco" not in scope.books:
             return self._cancel_listed(scope, book, self._cancel_ids)
         if scope.symbol is not None:
             return self._cancel_symbol(scope, book, scope.symbol)
@@ -418,10 +418,14 @@ class KuCoin(Venue, frozen=True, kw_only=True):
         return Part(results, left)
 
     def _cancel_ids(self, scope: Scope, book: Book, keys: Sequence[OrderKey]) -> Flow[Part]:
-        """Cancel stop orders by their ids, so that no OCO order is touched."""
+        """Cancel stop orders by their ids, so that no OCO order is touched.
+
+        The symbol goes with them: of one of the paths it is not documented that it takes ids.
+        """
         some = batches([key.id for key in keys], _IDS)
         named = [",".join(quote(each, safe="") for each in batch) for batch in some]
-        paths = [_target(book.cancel, book.query, f"orderIds={each}") for each in named]
+        symbol = f"symbol={quote(scope.symbol, safe='')}" if scope.symbol else ""
+        paths = [_target(book.cancel, symbol, book.query, f"orderIds={each}") for each in named]
         results = yield [self._cancel(scope, book, p, book.read, book.costs[1]) for p in paths]
         ends = zip(some, results, strict=True)
         return Part(

@@ -35,6 +35,7 @@ class Book(msgspec.Struct, frozen=True, kw_only=True):
         symbols: the path of the symbols that have orders, where a listing takes one.
         rows: what a listing's rows mean.
         legs: how many orders a row stands for, by which the venue may count them.
+        has_legs: whether the legs of OCO orders may be among its orders.
         cancel: the path of its cancel, of one symbol.
         cancel_everything: the path of its cancel without a symbol; ``""`` if there is none.
         read, read_everything: the answers to these.
@@ -52,6 +53,7 @@ class Book(msgspec.Struct, frozen=True, kw_only=True):
     symbols: str = ""
     rows: RowDecoder[Any, Any]
     legs: int = 1
+    has_legs: bool = False
     cancel: str
     cancel_everything: str = ""
     read: Callable[[Reply, Stamp, msgspec.Raw], Answer] = read_ids
@@ -101,6 +103,7 @@ def _stops(trade_type: str) -> Book:
         query=f"tradeType={trade_type}",
         listing="/api/v1/stop-order",
         rows=_rows("stop", trade_type),
+        has_legs=True,
         cancel="/api/v1/stop-order/cancel",
         cancel_everything="/api/v1/stop-order/cancel",
         state="/api/v1/stop-order/{id}",
@@ -122,6 +125,7 @@ def _margin(trade_type: str, *refusals: str) -> Side:
                 query=f"tradeType={trade_type}",
                 listing=f"{api}/stop-orders",
                 rows=_rows("stop", trade_type),
+                has_legs=True,
                 cancel=f"{api}/stop-order/cancel",
                 cancel_everything=f"{api}/stop-order/cancel",
                 state=f"{api}/stop-order/orderId?orderId={{id}}",
