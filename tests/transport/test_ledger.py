@@ -286,3 +286,23 @@ def test_what_is_left() -> None:
     assert [each.name for each in ledger.left("here", "a", limits) if not each.of_cancels] == [
         "asks"
     ]
+
+
+def test_a_refusal_without_a_wait_is_of_the_fullest_limit(clock: Clock) -> None:
+    """A full second's rate keeps a cancel for a part of a second, not for a part of a minute."""
+    path = Limit(name="path", amount=10, seconds=1, per="key")
+    overall = Limit(name="overall", amount=6_000, seconds=60)
+    both, limits = {"path": 1.0, "overall": 1.0}, [overall, path]
+    ledger = Ledger(clock)
+    for _ in range(10):
+        ledger.reserve("o", "k", both, limits, precedence=CANCEL)
+    ledger.refused("o", "k", both, limits)
+    assert 0 < ledger.reserve("o", "k", both, limits, precedence=CANCEL).wait < 1.2
+    other = Ledger(clock)  # what others have spent can't be seen: the shortest is the likeliest
+    other.refused("o", "k", both, limits)
+    assert 0 < other.reserve("o", "k", both, limits, precedence=CANCEL).wait < 0.5
+    full = Ledger(clock)
+    for _ in range(600):
+        full.reserve("o", "k", {"overall": 10.0}, limits, precedence=CANCEL)
+    full.refused("o", "k", both, limits)
+    assert full.reserve("o", "k", both, limits, precedence=CANCEL).wait > 10

@@ -315,12 +315,26 @@ class Ledger:
     def refused(
         self, origin: str, api_key: str, costs: Mapping[str, float], limits: Iterable[Limit]
     ) -> None:
-        """Take it that a limit is used up, since the venue says so and not for how long."""
+        """Take it that a limit is used up, since the venue says so and not for how long.
+
+        Nor which: it is the one of which most has been spent, or else the shortest. To take it of
+        all of them would have a cancel wait for the longest, a minute's, where a second's was full.
+        """
         now = self._clock()
         with self._lock:
-            for limit in limits:
-                for part, _ in _parts_of(limit, costs):
-                    self._window(limit, origin, api_key, part).fill(now, limit)
+            windows = [
+                (limit, self._window(limit, origin, api_key, part))
+                for limit in limits
+                for part, _ in _parts_of(limit, costs)
+            ]
+            fullest = max(
+                windows,
+                key=lambda each: (each[1].spent(now, each[0]) / each[0].amount, -each[0].seconds),
+                default=None,
+            )
+            if fullest is not None:
+                limit, window = fullest
+                window.fill(now, limit)
 
     def clear(self) -> None:
         """Forget everything, such as between two tests whose servers had the same port."""
