@@ -287,10 +287,18 @@ def test_refused_by_both() -> None:
 
 
 def test_stops_of_classic_margin_are_refused_by_name() -> None:
-    """A classic account has none there."""
-    error, asked = play(CLASSIC.cancel_all(Scope("margin", BTC, ("stop",)), None))
-    assert isinstance(error, ScopeError)
-    assert not asked
+    """A classic account has none there, which the other API says; an upgraded one has."""
+    scope = Scope("margin", BTC, ("stop",))
+    for venue in (CLASSIC, Bitget()):
+        for flow in (venue.cancel_all(scope, None), venue.open_orders(scope)):
+            error, _ = play_kind(flow, "v3")
+            assert isinstance(error, ScopeError)
+    for venue in (CLASSIC, UNIFIED, Bitget()):
+        rows = good([{"orderId": "1", "symbol": BTC, "qty": "1"}])
+        orders, _ = play(venue.open_orders(scope), {"GET v3/trade/unfilled-strategy-orders": rows})
+        assert [order.book for order in orders] == ["stop"]
+        ack, _ = play_kind(venue.cancel_all(scope, None), "v2")
+        assert isinstance(ack, Ack)
 
 
 @pytest.mark.parametrize(

@@ -117,6 +117,8 @@ def test_unusable_settings_are_refused(options: dict[str, Any]) -> None:
         ("btcusdt", BTC),
         ("BTC_USDT", BTC),
         ("BTCUSDT_UMCBL", BTC),
+        ("BTCUSDT_SPBL", BTC),
+        ("BTCUSD_SDMCBL", "BTCUSD"),
         ("BTC/USDT:USDT", BTC),
     ],
 )

@@ -174,7 +174,7 @@ class Bitget(Venue, frozen=True, kw_only=True):
         """
         symbol = scope.symbol
         if isinstance(symbol, str):
-            right = re.sub(r"(_[A-Z]*CBL|:.*)$|[-/_]", "", symbol.upper())
+            right = re.sub(r"(_(SP|S?[UDC]MC)BL|:.*)$|[-/_]", "", symbol.upper())
             if right != symbol and not _SYMBOL.fullmatch(symbol) and _SYMBOL.fullmatch(right):
                 self.ability(scope.account_category)
                 raise ScopeError(
@@ -204,26 +204,26 @@ class Bitget(Venue, frozen=True, kw_only=True):
         """
         del request_id
         right: list[list[Part]] = []
-        for kinds in self._kinds():
+        for kinds in self._kinds(scope):
             results = yield from self._each([kind.cancel(scope) for kind in kinds])
             parts = [[Part([r])] if isinstance(r, MassCancelError) else r for r in results]
             right = [each for each in parts if not wrong_mode(each)]
             if right:
                 break
-        joined = list(chain.from_iterable(right or parts))
-        if not joined:
-            raise ScopeError(f"a classic account of {self.title} has no stop orders on margin")
-        return join(scope, joined)
+        if not right:
+            self._check_classic(scope)
+        return join(scope, list(chain.from_iterable(right or parts)))
 
     def open_orders(self, scope: Scope) -> Flow[list[OpenOrder]]:
         """List the books of a scope side by side, page after page."""
         results: Sequence[list[OpenOrder] | MassCancelError] = ()
-        for kinds in self._kinds():
+        for kinds in self._kinds(scope):
             results = yield from self._each([kind.open_orders(scope) for kind in kinds])
             right = [each for each in results if not is_wrong_mode(each)]
             if right:
                 orders = chain.from_iterable(every(right))
                 return list({order.order_id: order for order in orders}.values())
+        self._check_classic(scope)
         return one(results[:1])
 
     def order_states(
@@ -236,7 +236,7 @@ class Bitget(Venue, frozen=True, kw_only=True):
         self.ability(account_category)
         states: dict[str, OrderState] = {}
         for some in batches(orders[:STATES_ASKED], STATES_TOGETHER):
-            kinds = self._kinds()[0]
+            kinds = self._kinds(Scope(account_category))[0]
             calls = [call for kind in kinds for call in kind.states(account_category, some)]
             answers = yield calls
             states |= merged(each for each in answers if not isinstance(each, MassCancelError))
@@ -278,15 +278,27 @@ class Bitget(Venue, frozen=True, kw_only=True):
     def _classic(self) -> Classic:
         return Classic(self._wire, self.found.pairs)
 
-    def _kinds(self) -> list[list[Classic | Unified]]:
+    def _kinds(self, scope: Scope) -> list[list[Classic | Unified]]:
         """The kinds of account to speak to: first the one that is known, or both.
 
-        The other one follows if the venue says that it is wrong: an account can be upgraded.
+        The other one follows if the venue says that it is wrong: an account can be upgraded. So
+        what a classic one has not got is asked of the other API alone, which refuses it by name.
         """
         both: list[Classic | Unified] = [self._classic, Unified(self._wire)]
+        if not self._classic.has(scope):
+            return [both[1:]]
         if self.unified is None:
             return [both]
         return [both[::-1][:1], both[:1]] if self.unified else [both[:1], both[1:]]
+
+    def _check_classic(self, scope: Scope) -> None:
+        """Refuse what a classic account has not got; each API has said that it is not its account.
+
+        Raises:
+            ScopeError: it has no such book.
+        """
+        if not self._classic.has(scope):
+            raise ScopeError(f"a classic account of {self.title} has no stop orders on margin")
 
     def _each(self, flows: Sequence[Flow[T]]) -> Flow[Sequence[T | MassCancelError]]:
         """The results of flows, side by side where there are several."""

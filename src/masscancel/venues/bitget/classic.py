@@ -115,6 +115,10 @@ class Classic(msgspec.Struct, frozen=True):
     wire: Wire
     pairs: tuple[str, ...] | None
 
+    def has(self, scope: Scope) -> bool:
+        """Whether there are such books: margin has no stop orders."""
+        return scope.account_category != "margin" or has_book(scope, "ordinary")
+
     def cancel(self, scope: Scope) -> Flow[list[Part]]:
         """Cancel every book of a scope; those that need no listing leave first."""
         if scope.account_category == "spot":
@@ -130,7 +134,6 @@ class Classic(msgspec.Struct, frozen=True):
             flows = [
                 list_orders(self.wire, _margin(mode), symbol)
                 for symbol in symbols
-                if has_book(scope, "ordinary")
                 for mode in _MODES
             ]
         else:
@@ -226,8 +229,6 @@ class Classic(msgspec.Struct, frozen=True):
         return steps
 
     def _cancel_margin(self, scope: Scope) -> Flow[list[Part]]:
-        if not has_book(scope, "ordinary"):
-            return []
         symbols = yield from self._symbols(scope)
         if isinstance(symbols, MassCancelError):
             return [Part([symbols], ["margin orders, whose pairs could not be listed"])]
