@@ -261,7 +261,7 @@ class Bitget(Venue, frozen=True, kw_only=True):
     def try_cancel(self, account_category: str, token: str) -> Flow[Permission]:
         """``cancel-order`` of a client's id, of each family its own; "does not exist" if it may."""
         symbol = self.ability(account_category).symbols.example
-        for kinds in self._kinds():
+        for kinds in self._kinds(Scope(account_category)):
             calls = [kind.try_cancel(account_category, symbol, token) for kind in kinds]
             answers: Sequence[Permission | MassCancelError] = yield calls
             right = [each for each in answers if not is_wrong_mode(each)]
