@@ -71,7 +71,7 @@ async def test_more_targets_than_the_rate(
     if counted.name == "binance":
         share, weight = (0.01, 60) if counted is SPOT else (0.015, 36)
         options["limits"] = BinanceLimits(clock=StandingClock(), share=share)
-        options["rates"] = {"weight": weight}
+        options["rates"] = {"weight" if counted is SPOT else "usdm_weight": weight}
     whole = counted is KRAKEN  # of one pair, a cancel begins with a listing
     async with crowd_of(counted, 1, **options) as crowd:
         client = crowd.clients[0]
