@@ -68,7 +68,8 @@ def join(scope: Scope, parts: Sequence[Part]) -> Ack:
         error.add_note(f"{len(errors)} failed; of {len(results)} calls, {len(answers)} succeeded")
         raise error
     told = [each.cancelled for each in answers if each.cancelled is not None]
-    status = next((each.status for each in answers if each.status != NOTHING_OPEN), NOTHING_OPEN)
+    least_told = sorted(answers, key=lambda each: each.cancelled is not None)
+    status = next((each.status for each in least_told if each.status != NOTHING_OPEN), NOTHING_OPEN)
     return Ack(
         account_category=scope.account_category,
         symbol=scope.symbol or "",
@@ -85,11 +86,14 @@ class Page(msgspec.Struct, Generic[T], frozen=True):
         rows: what it shows.
         next: what the next page is asked for with; ``""`` after the last.
         raw: the bytes of the reply.
+        problem: why it may not show all that is open, for people; ``""`` if nothing says so. Only
+            what acts on its rows may go on with it.
     """
 
     rows: Sequence[T]
     next: str = ""
     raw: bytes = b""
+    problem: str = ""
 
 
 #: A listing has no more pages than this: a hundred thousand orders, fifty at a time.
@@ -186,11 +190,14 @@ def _act_from(
         return [Part([result], [f"orders{of} that could not be listed"])]
     steps: list[Flow[Any]] = [act(result)]
     parts: list[Part] = []
+    if result.problem:
+        error = ProtocolError(f"the listing can't be understood; {result.problem}")
+        parts.append(Part([error], [f"orders{of} that the listing may lack"]))
     if result.next:
         try:
             _check_goes_on(result, cursors)
-        except ProtocolError as error:
-            parts.append(Part([error], [f"pages{of} that can't be told apart"]))
+        except ProtocolError as endless:
+            parts.append(Part([endless], [f"pages{of} that can't be told apart"]))
         else:
             steps.append(_act_from(result.next, cursors, list_page, act, of))
     part, *following = yield steps

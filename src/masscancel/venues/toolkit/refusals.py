@@ -4,7 +4,7 @@
 goes before the HTTP status, and what is not the venue's own JSON says nothing of the key.
 """
 
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from typing import Final, TypeVar
 
 import msgspec
@@ -26,6 +26,7 @@ from masscancel.venues.toolkit.rows import OK, decode_json
 from masscancel.venues.toolkit.values import http_date, retry_after
 
 T = TypeVar("T")
+C = TypeVar("C", int, str)
 
 
 class Refusal(msgspec.Struct, frozen=True, kw_only=True):
@@ -143,6 +144,11 @@ def kind_by_prefix(text: str, kinds: Mapping[str, type[VenueError]]) -> type[Ven
     """Look up an error's class by the longest known beginning of its text."""
     name = max((name for name in kinds if text.startswith(name)), key=len, default=None)
     return None if name is None else kinds[name]
+
+
+def kinds_of(*groups: tuple[type[VenueError], Iterable[C]]) -> Mapping[C, type[VenueError]]:
+    """Make the table of what codes mean from each error's class and its codes."""
+    return {code: kind for kind, codes in groups for code in codes}
 
 
 def told_by_refusal(

@@ -7,8 +7,9 @@ large listing is decoded in slices; one that a cache has answered proves nothing
 import json
 import re
 from collections.abc import Callable
+from functools import wraps
 from itertools import islice
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Concatenate, Final, Generic, ParamSpec, TypeVar
 
 import msgspec
 
@@ -17,6 +18,7 @@ from masscancel.errors import ProtocolError
 from masscancel.venues.toolkit.values import http_date
 
 T = TypeVar("T")
+P = ParamSpec("P")
 R = TypeVar("R")
 K = TypeVar("K")
 
@@ -456,3 +458,15 @@ def finish(slices: Slices[T], reply: Reply) -> T | Slices[T]:
         except StopIteration as stop:
             value: T = stop.value
             return value
+
+
+def sliced(
+    read: Callable[Concatenate[Reply, P], Slices[T]],
+) -> Callable[Concatenate[Reply, P], T | Slices[T]]:
+    """Make a call's ``decode`` of what reads a reply in slices: a small one is read at once."""
+
+    @wraps(read)
+    def decode(reply: Reply, /, *args: P.args, **more: P.kwargs) -> T | Slices[T]:
+        return finish(read(reply, *args, **more), reply)
+
+    return decode

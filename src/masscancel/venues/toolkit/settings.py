@@ -68,3 +68,19 @@ def _address(host: str) -> IPv4Address | IPv6Address | None:
 def is_whole(value: object, least: int, most: int) -> bool:
     """Whether a value is an integer within bounds; a bool is none."""
     return type(value) is int and least <= value <= most
+
+
+#: The longest window of a venue whose requests say how old they may be, in ms.
+MAX_RECV_WINDOW_MS: Final = 60_000
+
+
+def check_recv_window(value: object) -> None:
+    """Check ``recv_window_ms``: how old a request may be when it is carried out.
+
+    Raises:
+        ConfigurationError: it is no whole number of ms, or out of range.
+    """
+    if not is_whole(value, 1, MAX_RECV_WINDOW_MS):
+        raise ConfigurationError(
+            f"recv_window_ms must be an integer from 1 to {MAX_RECV_WINDOW_MS}"
+        )

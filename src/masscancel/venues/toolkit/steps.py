@@ -1,11 +1,12 @@
 """Steps of flows: single calls, batches, and what their results are together."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final, TypeVar
 
 from masscancel.calls import Call, Flow, Request, Stamp
 from masscancel.credentials import Credentials
 from masscancel.errors import MassCancelError
+from masscancel.models import OpenOrder, OrderState, OrderUpdate
 
 T = TypeVar("T")
 
@@ -48,3 +49,29 @@ def unsigned(call: Call[Any], _credentials: Credentials, _stamp: Stamp) -> Reque
 def merged(results: Iterable[Mapping[str, T]]) -> dict[str, T]:
     """The answers about several batches, as one."""
     return {key: value for result in results for key, value in result.items()}
+
+
+#: How many orders are asked about together, and in all.
+_TOGETHER: Final = 8
+_ASKED: Final = 64
+
+
+def states_of(
+    orders: Sequence[OpenOrder | OrderUpdate],
+    ask_one: Callable[[Any], Call[OrderState | None] | Flow[OrderState | None]],
+) -> Flow[Mapping[str, OrderState]]:
+    """Ask for each order by itself, a few together; for the first only, if there are very many.
+
+    Args:
+        orders: the orders.
+        ask_one: makes what asks for one of them; ``None`` says that its state is not known.
+
+    Raises:
+        MassCancelError: one could not be asked for.
+    """
+    states: dict[str, OrderState] = {}
+    for some in batches(orders[:_ASKED], _TOGETHER):
+        found: list[OrderState | None] = every((yield [ask_one(order) for order in some]))
+        pairs = zip(some, found, strict=True)
+        states |= {order.order_id: state for order, state in pairs if state is not None}
+    return states

@@ -59,6 +59,16 @@ def whole_of(value: object) -> int | None:
     return value if type(value) is int else None
 
 
+#: Of longer numbers in headers, none means anything.
+_DIGITS: Final = 15
+
+
+def header_number(reply: Reply, name: str) -> int | None:
+    """A whole number in a header; ``None`` where there is none."""
+    text = reply.headers.get(name, "").strip()
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= _DIGITS else None
+
+
 _EPOCH: Final = datetime.fromtimestamp(0, UTC)
 
 
