@@ -31,7 +31,7 @@ from masscancel.errors import StampRefused
 from masscancel.sim.bybit import signature as sim_signature
 from masscancel.venues.bybit import Bybit
 
-VENUE = Bybit()
+VENUE = Bybit(settle_coins=())
 CREDENTIALS = Credentials("test_api_key", "test_api_secret")
 CATEGORIES = ("spot", "linear", "inverse", "option")
 ROW = {
@@ -186,21 +186,52 @@ def test_settings() -> None:
 
 
 def test_other_settle_coins_are_found_on_entry() -> None:
-    """Page after page; where they can't be had, and where nobody needs them, it goes on."""
+    """Page after page; nobody asks where they are given, or are not needed."""
     rows = [{"symbol": "BTCUSDT", "settleCoin": "USDT"}, {"symbol": "BTCEUR", "settleCoin": "EUR"}]
-    drive = Drive(VENUE.prepare(["spot", "linear"]))
-    for cursor in ("next", ""):
-        (call,) = drive.calls
-        assert call.time_limit
-        reply = said({"category": "linear", "list": rows, "nextPageCursor": cursor})
-        drive.round(decoded(call, reply))
-    found = drive.result()
-    assert found.ready()
-    coins = [asked(call)["settleCoin"] for call in calls_of(found.open_orders(Scope("linear")))]
-    assert coins == ["USDT", "USDC", "EUR"]
-    failed = Drive(VENUE.prepare(["linear"])).round(ProtocolError("no")).result()
-    assert len(calls_of(failed.cancel_all(Scope("linear"), None))) == 2
-    assert Drive(VENUE.prepare(["spot"])).result() is VENUE
+    for categories in ((), ("spot", "linear")):
+        drive = Drive(Bybit().prepare(categories))
+        for cursor in ("next", ""):
+            (call,) = drive.calls
+            assert call.time_limit
+            reply = said({"category": "linear", "list": rows, "nextPageCursor": cursor})
+            drive.round(decoded(call, reply))
+        found = drive.result()
+        assert found.ready()
+        coins = [asked(call)["settleCoin"] for call in calls_of(found.open_orders(Scope("linear")))]
+        assert coins == ["USDT", "USDC", "EUR"]
+    venue = Bybit()
+    assert Drive(venue.prepare(["spot"])).result() is venue
+    assert VENUE.ready()
+
+
+@pytest.mark.parametrize("failure", [ProtocolError("no"), None])
+def test_settle_coins_that_are_not_known(failure: ProtocolError | None) -> None:
+    """Looked up beside what needs none of them; without them, nothing is said to be all."""
+    venue = Drive(Bybit().prepare(["linear"])).round(ProtocolError("no")).result()
+    assert not venue.ready()
+    rows: dict[str, Any] = {"category": "linear", "list": [], "nextPageCursor": ""}
+    done = said({"list": [{"orderId": "a"}], "success": "1"})
+    for flow, reply in (
+        (venue.cancel_all(Scope("linear"), None), done),
+        (venue.open_orders(Scope("linear")), said(rows)),
+    ):
+        drive = Drive(flow)
+        *others, look_up = drive.calls
+        assert [asked(call)["settleCoin"] for call in others] == ["USDT", "USDC"]
+        drive.round(
+            *[decoded(call, reply) for call in others], failure or decoded(look_up, said(rows))
+        )
+        assert isinstance(drive.value, ProtocolError)
+    drive = Drive(venue.cancel_all(Scope("linear"), None))
+    drive.round(*[decoded(call, done) for call in drive.calls[:2]], ProtocolError("no"))
+    assert "not acknowledged: orders settled in other coins" in drive.value.__notes__
+    rows["list"] = [{"settleCoin": coin} for coin in ("USDT", "EUR")]
+    drive = Drive(venue.cancel_all(Scope("linear"), None))
+    *others, look_up = drive.calls
+    drive.round(*[decoded(call, done) for call in others], decoded(look_up, said(rows)))
+    (call,) = drive.calls
+    assert asked(call)["settleCoin"] == "EUR"
+    assert drive.round(decoded(call, done)).ack().status == "1 accepted"
 
 
 def test_a_cursor_is_read_as_it_was_written() -> None:
@@ -215,7 +246,7 @@ def test_a_cursor_is_read_as_it_was_written() -> None:
 
 
 def test_a_cursor_whose_order_is_gone() -> None:
-    """An empty page after a full one may have cut the listing: it is begun again."""
+    """What follows a page may have been cut: the listing is begun again."""
     drive = Drive(VENUE.cancel_all(Scope("inverse"), None))
     full = [ROW | {"symbol": "AUSD", "orderId": str(number)} for number in range(50)]
     done = said({"list": [{"orderId": "0"}], "success": "1"})
@@ -270,6 +301,14 @@ def test_accepted_is_not_cancelled() -> None:
             assert (ack.status, ack.cancelled, ack.raw) == (status, None, reply)
 
 
+def test_an_ack_without_a_list() -> None:
+    """Of futures it may be about 500 of them alone, and says so; of options it is about all."""
+    for category, more in (("inverse", ", 500 a call: more may be open"), ("option", "")):
+        drive = Drive(VENUE.cancel_all(Scope(category, "BTCUSD"), None))
+        ack = drive.round(decoded(drive.calls[0], said({"success": "1"}))).ack()
+        assert ack.status == f"accepted{more}"
+
+
 def test_success_with_failures_in_it() -> None:
     """What is left is named, with or without its id; what is gone already is no failure."""
     rows = [{"orderId": name} for name in "abc"]
@@ -282,7 +321,20 @@ def test_success_with_failures_in_it() -> None:
         assert f"not acknowledged: {left}" in caught.value.__notes__
 
 
-@pytest.mark.parametrize("result", [{}, None, [], {"list": None}, {"list": [{}]}, {"list": "a"}])
+def test_a_failure_among_500() -> None:
+    """It stops nothing: the call is repeated for what it could not be about."""
+    drive = Drive(VENUE.cancel_all(Scope("linear", "BTCUSDT"), None))
+    rows = [{"orderId": str(number)} for number in range(500)]
+    failed = {"list": [{"code": 170145, "msg": "no"}, *[{"code": 0}] * 499]}
+    drive.round(decoded(drive.calls[0], said({"list": rows, "success": "1"}, retExtInfo=failed)))
+    drive.round(decoded(drive.calls[0], said({"list": [{"orderId": "a"}], "success": "1"})))
+    assert "not acknowledged: 0" in drive.value.__notes__
+
+
+@pytest.mark.parametrize(
+    "result",
+    [{}, None, [], {"list": None}, {"list": [{}]}, {"list": [{"orderId": ""}]}, {"list": "a"}],
+)
 def test_no_answer_to_a_cancel(result: Any) -> None:
     """Success of nothing in particular is none."""
     assert isinstance(decoded(cancel(), said(result)), ProtocolError)

@@ -291,9 +291,10 @@ class BybitDialect:
         return _page(call.category, [order for order in found if order.status.is_final], call)
 
     def _instruments(self, engine: Engine, request: Request) -> Reply:
-        """List the contracts: those that exist, or what orders there are in."""
+        """List some contracts: those that there always are, and what orders there are in."""
         category = request.query.get("category", "")
         traded = {order.symbol for order in engine.orders() if order.category == category}
+        traded |= {"BTCUSDT", "BTCPERP"} if category == "linear" else set()
         rows = [
             {"symbol": symbol, "status": "Trading", "settleCoin": settle_coin(category, symbol)}
             for symbol in sorted(traded)

@@ -7,23 +7,29 @@ Sources: https://bybit-exchange.github.io/docs/v5, "Cancel All Orders", "Get Ope
 ``https://api-demo.bybit.com``.
 
 A cancel-all is accepted, not done, when it is answered. Without a filter it leaves spot's
-conditional orders alone, so that each book of spot has a call. Linear wants a settle coin: one call
-for USDT and one for USDC, of which "Enums Definitions" says that linear is, and one for any other
-that the list of instruments has on entry. Inverse has as many settle coins as base coins: it is
-listed, and what is listed is cancelled by symbol. **A call cancels 500 futures orders at most,
-picked at random**; one that names so many is repeated, and the Ack says if more may be open.
+conditional orders alone, so that each book of spot has a call. Linear wants a settle coin: there is
+a call for USDT, one for USDC, and one for any other that the list of instruments has. Inverse has
+as many settle coins as base coins: it is listed, and what is listed is cancelled by symbol. **A
+call cancels 500 futures orders at most, picked at random**; one that names so many is repeated, and
+the Ack says if more may be open.
 
-Not documented, and taken for the worse: whether a last page has a cursor (it is followed until a
-page is empty); which spelling of a cursor with ``%`` in it is right (it is sent back so that the
-venue reads what it wrote); what a cancel-all means by "order does not exist", which single cancels
-say (the outcome is unknown, and it is asked again).
+Not documented, and taken for the worse:
+
+- Whether linear is settled in more than USDT and USDC: where the list of instruments can't be had,
+  nothing is proven, and the error of a cancel says what may be left.
+- Whether a last page has a cursor: it is followed until a page is empty.
+- Which spelling of a cursor with ``%`` in it is right: it is sent back so that the venue reads what
+  it wrote.
+- What a cancel-all means by "order does not exist", which single cancels say: the outcome is
+  unknown, and it is asked again.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from hmac import digest
-from typing import Any, ClassVar, Final, Self
+from itertools import chain
+from typing import Any, ClassVar, Final, Self, TypeVar
 from urllib.parse import quote, urlencode
 
 import msgspec
@@ -35,38 +41,32 @@ from masscancel.models import Ack, KeyInfo, OpenOrder, OrderState, OrderUpdate, 
 from masscancel.venues import toolkit
 from masscancel.venues.base import Abilities, Symbols, Venue
 from masscancel.venues.bybit.replies import (
-    CANCELLED_AT_MOST,
-    FILTERS,
     FOREIGN_ADDRESS,
+    FUTURES_FILTERS,
     PAGE,
+    SPOT_FILTERS,
     Accepted,
-    Reader,
     decode_cancelled,
     decode_clock,
+    decode_coins,
     decode_key,
     decode_page,
     decode_state,
+    decode_symbols,
     decode_tried,
-    number,
-    read_coins,
-    read_orders,
-    read_symbols,
     tell,
 )
 from masscancel.venues.toolkit import NOTHING_OPEN, Page, Part
 
 __all__ = ["Bybit"]
 
-#: The largest window that is taken here, in ms; none is documented.
-MAX_RECV_WINDOW_MS: Final = 60_000
+T = TypeVar("T")
+
 #: The time between the two listings of a proof, in seconds. Cancels are asynchronous, and listings
 #: "may experience increased latency or temporary delays"; neither is bounded by the documents.
 SETTLE: Final = 0.5
 #: How often a cancel-all is repeated at most, while each answer names as many as it can.
 _ROUNDS: Final = 20
-#: How many orders are asked about together, and in all.
-_TOGETHER: Final = 8
-_ASKED: Final = 48
 #: For how long it is worth looking up settle coins on entry, in seconds.
 _PATIENCE: Final = 3.0
 #: What linear is settled in ("Enums Definitions", category).
@@ -103,13 +103,18 @@ _LISTED: Final = {
 _STRATEGIES: Final = "strategies (TWAP, iceberg, chase), which may place their orders again"
 
 
-def _ability(category: str, symbols: Symbols, whole_account: Any, *unreachable: str) -> Abilities:
+def _ability(
+    symbols: Symbols,
+    whole_account: Any,
+    *unreachable: str,
+    books: tuple[str, ...] = ("ordinary", "stop"),
+) -> Abilities:
     return Abilities(
         symbols=symbols,
         whole_account=whole_account,
         one_symbol="one call",  # to each of its books, on spot
         ack="count",
-        books=("ordinary", *(book for book in FILTERS[category] if book != "ordinary")),
+        books=books,
         separable=True,
         unreachable=unreachable,
         settle=SETTLE,
@@ -127,8 +132,8 @@ class Bybit(Venue, frozen=True, kw_only=True):
         stream_url: the origin of the private websocket; order updates are not followed yet.
         recv_window_ms: ``X-BAPI-RECV-WINDOW``, 1 to 60000 ms. The venue refuses a request that is
             older by its own clock; a late one can't cancel what was placed after that.
-        settle_coins: what linear is settled in beside USDT and USDC; ``None``: found out on entry
-            of a client whose categories have linear among them.
+        settle_coins: what linear is settled in beside USDT and USDC; ``None`` to find out on entry,
+            unless the client is of other categories alone.
 
     Raises:
         ConfigurationError: a URL is not an origin, or would send keys in clear text to another
@@ -139,20 +144,21 @@ class Bybit(Venue, frozen=True, kw_only=True):
     title: ClassVar[str] = "Bybit"
     foreign_address: ClassVar[frozenset[int | str]] = FOREIGN_ADDRESS
     abilities: ClassVar[Mapping[str, Abilities]] = {
-        "spot": _ability("spot", _SPOT, "one call", "spread orders", _STRATEGIES),
+        "spot": _ability(
+            _SPOT,
+            "one call",
+            *("spread orders", _STRATEGIES),
+            books=("ordinary", "stop", "tpsl", "oco", "bidirectional"),
+        ),
         "linear": _ability(
-            "linear",
             Symbols(_FUTURES, "BTCUSDT, BTCPERP or BTC-26DEC25"),
             "a call per settle coin",
             *("spread orders", _STRATEGIES),
         ),
         "inverse": _ability(
-            "inverse",
-            Symbols(_FUTURES, "BTCUSD or BTCUSDZ25"),
-            "a call per symbol",
-            _STRATEGIES,
+            Symbols(_FUTURES, "BTCUSD or BTCUSDZ25"), "a call per symbol", _STRATEGIES
         ),
-        "option": _ability("option", Symbols(_OPTIONS, "BTC-26DEC25-100000-C"), "one call"),
+        "option": _ability(Symbols(_OPTIONS, "BTC-26DEC25-100000-C"), "one call"),
     }
 
     rest_url: str = "https://api.bybit.com"
@@ -162,22 +168,20 @@ class Bybit(Venue, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not toolkit.is_whole(self.recv_window_ms, 1, MAX_RECV_WINDOW_MS):
-            raise errors.ConfigurationError(
-                f"recv_window_ms must be an integer from 1 to {MAX_RECV_WINDOW_MS}"
-            )
+        toolkit.check_recv_window(self.recv_window_ms)
 
     def ready(self) -> bool:
-        """Whether settle coins have been looked up; what could not be had is not asked again."""
+        """Whether it is known what linear is settled in."""
         return self.settle_coins is not None
 
     def prepare(self, categories: Sequence[str]) -> Flow[Self]:
-        """Look up what linear is settled in, as far as it can be had soon."""
-        if "linear" not in categories:
+        """Look up what linear is settled in; where that can't be had soon, a cancel asks again."""
+        if categories and "linear" not in categories:
             return self
-        (coins,) = yield [toolkit.every_page(self._instruments)]
-        found = () if isinstance(coins, errors.MassCancelError) else tuple(dict.fromkeys(coins))
-        return msgspec.structs.replace(self, settle_coins=found)
+        (coins,) = yield [self._look_up()]
+        if isinstance(coins, errors.MassCancelError):
+            return self
+        return msgspec.structs.replace(self, settle_coins=coins)
 
     def origin(self, account_category: str) -> str:
         """One origin serves all."""
@@ -197,8 +201,9 @@ class Bybit(Venue, frozen=True, kw_only=True):
     def spent(self, origin: str, reply: Reply) -> Mapping[str, Spent]:
         """``X-Bapi-Limit`` less ``X-Bapi-Limit-Status``, the requests that remain."""
         del origin
-        amount, left = number(reply, "X-Bapi-Limit"), number(reply, "X-Bapi-Limit-Status")
-        name = None if amount is None else _BY_AMOUNT.get(amount)
+        amount = toolkit.header_number(reply, "X-Bapi-Limit")
+        left = toolkit.header_number(reply, "X-Bapi-Limit-Status")
+        name = _BY_AMOUNT.get(amount or 0)
         if name is None or amount is None or left is None or left > amount:
             return {}
         return {name: Spent(amount - left, 1.0)}
@@ -210,30 +215,26 @@ class Bybit(Venue, frozen=True, kw_only=True):
         is listed. The venue repeats no ids.
         """
         del request_id
-        flows: list[Flow[Any]] = []
-        for fields in self._fields(scope, by_filter=scope.account_category == "spot"):
-            if scope.account_category == "inverse" and scope.symbol is None:
-                flows.append(self._cancel_listed(scope, fields))
+        spot = scope.account_category == "spot"
+        ends = yield from self._each(scope, partial(self._cancel, scope), by_filter=spot)
+        parts: list[Part] = []
+        for end in ends:
+            if isinstance(end, errors.MassCancelError):
+                parts.append(Part([end], ["orders settled in other coins"]))
             else:
-                flows.append(self._cancel(scope, fields))
-        ends: list[Part | list[Part]] = toolkit.every((yield flows))
-        parts = [part for end in ends for part in (end if isinstance(end, list) else [end])]
+                parts += end
         ack = toolkit.join(scope, parts)
-        return tell(ack, [result for part in parts for result in part.results])
+        answers = [each for part in parts for each in part.results if isinstance(each, Accepted)]
+        return tell(ack, answers)
 
     def open_orders(self, scope: Scope) -> Flow[list[OpenOrder]]:
         """``GET /v5/order/realtime``, to the last page, and once per settle coin of linear.
 
         Books that are asked for by name are listed by the filter by which they are cancelled.
         """
-        flows = [
-            toolkit.every_page(
-                partial(self._page, scope, fields, partial(read_orders, scope, fields))
-            )
-            for fields in self._fields(scope, by_filter=False)
-        ]
-        listings: list[list[OpenOrder]] = toolkit.every((yield flows))
-        return list({order.order_id: order for rows in listings for order in rows}.values())
+        listings = yield from self._each(scope, partial(self._list, scope), by_filter=False)
+        orders = chain.from_iterable(toolkit.every(listings))
+        return list({order.order_id: order for order in orders}.values())
 
     def order_states(
         self, account_category: str, orders: Sequence[OpenOrder | OrderUpdate]
@@ -243,12 +244,7 @@ class Bybit(Venue, frozen=True, kw_only=True):
         A few orders together; the first of them only, if there are very many.
         """
         self.ability(account_category)
-        states: dict[str, OrderState] = {}
-        for some in toolkit.batches(orders[:_ASKED], _TOGETHER):
-            found = toolkit.every((yield [self._state(account_category, each) for each in some]))
-            pairs = zip(some, found, strict=True)
-            states.update((order.order_id, state) for order, state in pairs if state is not None)
-        return states
+        return (yield from toolkit.states_of(orders, partial(self._state, account_category)))
 
     def key_info(self, categories: Sequence[str]) -> Flow[KeyInfo]:
         """``GET /v5/user/query-api``: what the key may do. USDC contracts go by that of options."""
@@ -274,78 +270,114 @@ class Bybit(Venue, frozen=True, kw_only=True):
         )
         return (yield from toolkit.ask(call))
 
-    def _fields(self, scope: Scope, *, by_filter: bool) -> list[dict[str, str]]:
-        """What the calls of a scope ask for beside its category, one of each call.
+    def _each(
+        self,
+        scope: Scope,
+        act: Callable[[Mapping[str, str]], Flow[list[T]]],
+        *,
+        by_filter: bool,
+    ) -> Flow[Sequence[list[T] | errors.MassCancelError]]:
+        """Act on the books, settle coins or symbol of a scope, side by side.
 
-        Without a filter a call is about every book, but for a cancel of spot.
+        Args:
+            scope: the scope.
+            act: takes what its calls ask for beside the category.
+            by_filter: whether every book needs a call of its own, even where all are meant.
         """
-        filters = FILTERS[scope.account_category]
-        wanted = filters.keys() if scope.books is None else set(scope.books)
-        narrowed: list[dict[str, str]] = [{}]
-        if by_filter or wanted != filters.keys():
-            words = [word for book, word in filters.items() if book in wanted]
-            narrowed = [{"orderFilter": word} for word in words]
-        if scope.symbol is not None:
-            return [{"symbol": scope.symbol, **each} for each in narrowed]
-        if scope.account_category == "linear":
-            coins = dict.fromkeys((*_SETTLE_COINS, *(self.settle_coins or ())))
-            return [{"settleCoin": coin, **each} for each in narrowed for coin in coins]
-        return narrowed
+        filters = SPOT_FILTERS if scope.account_category == "spot" else FUTURES_FILTERS
+        words = [word for book, word in filters.items() if book in (scope.books or filters)]
+        narrowed: list[dict[str, str]] = [{"orderFilter": word} for word in words]
+        if len(words) == len(filters) and not by_filter:
+            narrowed = [{}]
 
-    def _cancel(self, scope: Scope, fields: Mapping[str, str]) -> Flow[Part]:
-        """Cancel, again and again while an answer names as many orders as one call can cancel."""
-        call = self._cancel_call(scope, fields)
-        capped = scope.account_category in ("linear", "inverse")
-        name = " ".join(fields.values()) or scope.account_category
+        def in_coins(coins: Iterable[str]) -> list[Flow[list[T]]]:
+            return [act({"settleCoin": coin, **each}) for each in narrowed for coin in coins]
+
+        def in_others() -> Flow[list[T]]:
+            coins = yield from self._look_up()
+            others = [coin for coin in coins if coin not in _SETTLE_COINS]
+            return [*chain.from_iterable(toolkit.every((yield in_coins(others))))]
+
+        if scope.symbol is not None:
+            flows = [act({"symbol": scope.symbol, **each}) for each in narrowed]
+        elif scope.account_category != "linear":
+            flows = [act(each) for each in narrowed]
+        elif self.settle_coins is None:
+            flows = [*in_coins(_SETTLE_COINS), in_others()]
+        else:
+            flows = in_coins(dict.fromkeys((*_SETTLE_COINS, *self.settle_coins)))
+        return (yield flows)
+
+    def _look_up(self) -> Flow[tuple[str, ...]]:
+        """Look up what linear is settled in, as far as it can be had soon."""
+        coins = yield from toolkit.every_page(self._instruments)
+        if not coins:
+            raise errors.ProtocolError("the list of instruments names no settle coin")
+        return tuple(dict.fromkeys(coins))
+
+    def _cancel(self, scope: Scope, fields: Mapping[str, str]) -> Flow[list[Part]]:
+        """Cancel, again and again while an answer may be about a part of the orders alone."""
+        if scope.account_category == "inverse" and "symbol" not in fields:
+            return (yield from self._cancel_listed(scope, fields))
+        category = scope.account_category
+        call: Call[Accepted] = Call(
+            method="POST",
+            origin=self.rest_url,
+            path="/v5/order/cancel-all",
+            body=msgspec.json.encode({"category": category, **fields}),
+            sign=partial(sign, recv_window_ms=self.recv_window_ms),
+            decode=partial(decode_cancelled, capped=category in ("linear", "inverse")),
+            cancels=True,
+            max_reply=LISTING,
+            costs={"requests": 1, _CANCELS[category]: 1},
+        )
+        name = " ".join(fields.values()) or category
         answers: list[Accepted] = []
         seen: set[str] = set()
         while True:
             (result,) = yield [call]
             if not isinstance(result, Accepted):
-                beyond = f" beyond the {len(seen)} that were accepted" if answers else ""
-                return Part([*answers, result], [f"{name}{beyond}"])
+                beyond = f" beyond the {len(seen)} that were named" if answers else ""
+                return [Part([*answers, result], [f"{name}{beyond}"])]
             answers.append(result)
-            if not capped or len(result.ids) < CANCELLED_AT_MOST:
-                return Part(answers)
-            if seen.issuperset(result.ids) or len(answers) == _ROUNDS:
-                answers[-1] = msgspec.structs.replace(result, more=True)
-                return Part(answers)
+            if seen.issuperset(result.ids) or len(answers) == _ROUNDS or not result.more:
+                # Only what the last answer leaves open is open.
+                replies = [msgspec.structs.replace(each, more=False) for each in answers[:-1]]
+                return [Part([*replies, result])]
             seen.update(result.ids)
 
     def _cancel_listed(self, scope: Scope, fields: Mapping[str, str]) -> Flow[list[Part]]:
         """List, and cancel the symbols that are listed.
 
-        A cursor names an order, which may be cancelled before the next page is asked for. Where an
-        empty page follows a full one, the listing may have ended early: it is begun again.
+        A cursor names an order, which may be cancelled before the next page is asked for. So what
+        has a full page is listed again, until no other symbol is found.
         """
         seen: set[str] = set()
         sizes: list[int] = []
 
-        def cancel(page: Page[Any]) -> Flow[Part]:
+        def cancel(page: Page[str]) -> Flow[Part]:
             sizes.append(len(page.rows))
-            lost = [row for row in page.rows if isinstance(row, errors.MassCancelError)]
-            symbols = dict.fromkeys(row for row in page.rows if isinstance(row, str))
-            new = [symbol for symbol in symbols if symbol not in seen]
+            new = [symbol for symbol in dict.fromkeys(page.rows) if symbol not in seen]
             seen.update(new)
-            left = ["orders whose symbol can't be read, or that were not listed"] if lost else []
             if not new:
-                return Part(lost or [Accepted(raw=page.raw, status=NOTHING_OPEN)], left)
-            parts: Sequence[Part] = toolkit.every(
-                (yield [self._cancel(scope, {"symbol": symbol, **fields}) for symbol in new])
-            )
-            results = [result for part in parts for result in part.results]
-            return Part([*lost, *results], [*left, *(each for part in parts for each in part.left)])
+                return Part([Accepted(raw=page.raw, status=NOTHING_OPEN)])
+            flows = [self._cancel(scope, {"symbol": symbol, **fields}) for symbol in new]
+            parts: Sequence[list[Part]] = toolkit.every((yield flows))
+            results = [result for (part,) in parts for result in part.results]
+            return Part(results, [name for (part,) in parts for name in part.left])
 
-        listing = partial(self._page, scope, fields, read_symbols)
+        listing = partial(self._page, scope, fields, partial(decode_symbols, category="inverse"))
         parts: list[Part] = []
-        for _ in range(_ROUNDS):
-            sizes[:] = [0, 0]
+        while True:
+            before = len(seen)
+            sizes.clear()
             parts += yield from toolkit.act_on_pages(listing, cancel)
-            before_last, last = sizes[-2:]
-            if last or before_last < PAGE:
+            if len(seen) == before or max(sizes, default=0) < PAGE:
                 return parts
-        error = errors.ProtocolError("the listing may have been cut, again and again")
-        return [*parts, Part([error], ["orders that could not be listed"])]
+
+    def _list(self, scope: Scope, fields: Mapping[str, str]) -> Flow[list[OpenOrder]]:
+        decode = partial(decode_page, scope=scope, word=fields.get("orderFilter"))
+        return (yield from toolkit.every_page(partial(self._page, scope, fields, decode)))
 
     def _state(
         self, account_category: str, order: OpenOrder | OrderUpdate
@@ -359,30 +391,11 @@ class Bybit(Venue, frozen=True, kw_only=True):
                 break
         return state
 
-    def _cancel_call(self, scope: Scope, fields: Mapping[str, str]) -> Call[Any]:
-        category = scope.account_category
-        return Call(
-            method="POST",
-            origin=self.rest_url,
-            path="/v5/order/cancel-all",
-            body=msgspec.json.encode({"category": category, **fields}),
-            sign=partial(sign, recv_window_ms=self.recv_window_ms),
-            decode=decode_cancelled,
-            cancels=True,
-            max_reply=LISTING,
-            costs={"requests": 1, _CANCELS[category]: 1},
-        )
-
     def _page(
-        self,
-        scope: Scope,
-        fields: Mapping[str, str],
-        read: Reader,
-        cursor: str,
+        self, scope: Scope, fields: Mapping[str, str], decode: Any, cursor: str
     ) -> Call[Page[Any]]:
         asked = {"category": scope.account_category, **fields, "limit": str(PAGE)}
         asked |= {"cursor": cursor} if cursor else {}
-        decode = partial(decode_page, read=read, category=scope.account_category)
         return self._get("/v5/order/realtime", asked, decode)
 
     def _instruments(self, cursor: str) -> Call[Page[str]]:
@@ -392,7 +405,7 @@ class Bybit(Venue, frozen=True, kw_only=True):
             origin=self.rest_url,
             path=f"/v5/market/instruments-info?{urlencode(asked)}",
             sign=toolkit.unsigned,
-            decode=partial(decode_page, read=read_coins, category="linear"),
+            decode=decode_coins,
             cancels=False,
             max_reply=LISTING,
             time_limit=_PATIENCE,

@@ -5,7 +5,7 @@ Sources: as in the package; of refusals "Error Codes", of their pace "Rate Limit
 :class:`~masscancel.ProtocolError` where the reply is no answer to what was asked.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Annotated, Any, Final
 
@@ -23,17 +23,13 @@ CANCELLED_AT_MOST: Final = 500
 PAGE: Final = 50
 #: The books, and the ``orderFilter`` of each. Conditional ones are written first: an order that is
 #: triggered in between is in the ordinary book then, which comes last.
-FILTERS: Final[Mapping[str, Mapping[str, str]]] = {
-    category: {
-        "stop": "StopOrder",
-        **(
-            {"tpsl": "tpslOrder", "oco": "OcoOrder", "bidirectional": "BidirectionalTpslOrder"}
-            if category == "spot"
-            else {}
-        ),
-        "ordinary": "Order",
-    }
-    for category in ("spot", "linear", "inverse", "option")
+FUTURES_FILTERS: Final = {"stop": "StopOrder", "ordinary": "Order"}
+SPOT_FILTERS: Final = {
+    "stop": "StopOrder",
+    "tpsl": "tpslOrder",
+    "oco": "OcoOrder",
+    "bidirectional": "BidirectionalTpslOrder",
+    "ordinary": "Order",
 }
 #: What "403, access too frequent" asks for, in seconds: "wait for at least 10 minutes".
 _BAN: Final = 600.0
@@ -50,25 +46,31 @@ FOREIGN_ADDRESS: Final = frozenset[int | str]({10010})
 _ANYWHERE: Final = "*"
 _TOO_MANY_VISITS: Final = 10006
 #: What each documented code means; one that is missing here is never taken for success.
-_KINDS: Final[Mapping[int, type[errors.VenueError]]] = {
-    code: kind
-    for kind, codes in (
-        (errors.AuthenticationError, (10003, 10004, 10007, 33004, -2015)),
-        (
-            errors.PermissionDenied,
-            (10005, 10008, 10009, 10010, 10024, 10027, 10028, 100028, 3100197),
-        ),
-        (errors.StampRefused, (10002, -1)),
-        (errors.RateLimited, (_TOO_MANY_VISITS, 10018, 10403, 10429, 429, 30035, 170222)),
-        (errors.InvalidRequest, (10001, 10017, 10029, 181000, 181001)),
-        (errors.InvalidRequest, (170105, 170121, 170130, 170201)),
-        # "Timeout", "server error": the outcome is unknown. "Processing": likewise, try later.
-        (errors.VenueUnavailable, (10000, 10016, 170001, 170007, 170032, 170147, 170150, 170234)),
-        (errors.VenueUnavailable, (110079, 170191, 170212)),
-        (errors.VenueUnavailable, _GONE),
-    )
-    for code in codes
-}
+_KINDS: Final = toolkit.kinds_of(
+    (errors.AuthenticationError, (10003, 10004, 10007, 33004, -2015)),
+    (errors.PermissionDenied, (10005, 10008, 10009, 10010, 10024, 10027, 10028, 100028, 3100197)),
+    (errors.StampRefused, (10002, -1)),
+    (errors.RateLimited, (_TOO_MANY_VISITS, 10018, 10403, 10429, 429, 30035, 170222)),
+    (errors.InvalidRequest, (10001, 10017, 10029, 170105, 170121, 170130, 170201, 181000, 181001)),
+    # "Timeout", "server error": the outcome is unknown. "Processing": likewise, try later.
+    (errors.VenueUnavailable, (10000, 10016, 170001, 170007, 170032, 170147, 170150, 170234)),
+    (errors.VenueUnavailable, (110079, 170191, 170212)),
+    (errors.VenueUnavailable, _GONE),
+)
+
+_Name = Annotated[str, msgspec.Meta(min_length=1)]
+_Number = str | float | None  # numbers are text, "" for none
+
+
+class _Fate(msgspec.Struct, gc=False):
+    """What became of one order, beside its id, where a success is one of some orders only."""
+
+    code: int = 0
+    msg: str | None = None
+
+
+class _Fates(msgspec.Struct):
+    fates: tuple[_Fate, ...] = msgspec.field(name="list", default=())
 
 
 class _Envelope(msgspec.Struct, rename="camel"):
@@ -77,7 +79,7 @@ class _Envelope(msgspec.Struct, rename="camel"):
     ret_code: int
     ret_msg: str | None = None
     result: msgspec.Raw = msgspec.Raw()
-    ret_ext_info: msgspec.Raw = msgspec.Raw()
+    ret_ext_info: _Fates | None = None
     time: int | None = None
 
 
@@ -97,34 +99,23 @@ class _Cancelled(msgspec.Struct):
 
 
 class _Id(msgspec.Struct, rename="camel", gc=False):
-    order_id: str | int
-
-
-class _Fate(msgspec.Struct, gc=False):
-    """What became of one order, beside its id, where a success is one of some orders only."""
-
-    code: int = 0
-    msg: str | None = None
-
-
-class _Fates(msgspec.Struct):
-    fates: tuple[_Fate, ...] = msgspec.field(name="list", default=())
+    order_id: _Name | int
 
 
 class _Listed(msgspec.Struct, gc=False):
     """The part of an order that a cancel needs."""
 
-    symbol: Annotated[str, msgspec.Meta(min_length=1)]
+    symbol: _Name
 
 
 class _Row(_Listed, rename="camel", gc=False):
-    """An order; numbers are strings, and empty where there is none."""
+    """An order."""
 
-    order_id: Annotated[str, msgspec.Meta(min_length=1)]
+    order_id: _Name
     side: str
-    qty: str | float | None
-    price: str | float | None = None
-    cum_exec_qty: str | float | None = None
+    qty: _Number
+    price: _Number = None
+    cum_exec_qty: _Number = None
     order_type: str | None = None
     order_status: str | None = None
     stop_order_type: str | None = None
@@ -155,7 +146,7 @@ class Accepted(toolkit.Answer, frozen=True, kw_only=True):
     """The answer to a cancel-all.
 
     Attributes:
-        ids: the orders whose cancel it says is accepted.
+        ids: the orders that it names; the cancels of those that did not fail are accepted.
         tells: whether it has a list of them.
         more: whether there may be more of them, which it could not cancel.
     """
@@ -165,19 +156,17 @@ class Accepted(toolkit.Answer, frozen=True, kw_only=True):
     more: bool = False
 
 
-#: Reads the rows of a page.
-Reader = Callable[[Reply, _Listing], Slices[list[Any]]]
-
 _ENVELOPE: Final = msgspec.json.Decoder(_Envelope, strict=False)
 _LISTING: Final = msgspec.json.Decoder(_Listing)
 _CANCELLED: Final = msgspec.json.Decoder(_Cancelled)
-_FATES: Final = msgspec.json.Decoder(_Fates | None, strict=False)
 _TIME: Final = msgspec.json.Decoder(_Time, strict=False)
 _KEY: Final = msgspec.json.Decoder(_Key)
 _IDS: Final = toolkit.RowDecoder(_Id, msgspec.Raw, convert=lambda row: str(row.order_id))
-_SYMBOLS: Final = toolkit.RowDecoder(_Listed, msgspec.Raw, convert=lambda row: row.symbol)
+_SYMBOLS: Final = toolkit.RowDecoder(
+    _Listed, msgspec.Raw, convert=lambda row: toolkit.readable(row.symbol)
+)
 _ROWS: Final = toolkit.RowDecoder(_Row, msgspec.Raw)
-_STATES: Final = toolkit.RowDecoder(_State, msgspec.Raw)
+_STATES: Final = msgspec.json.Decoder(list[_State])
 _COINS: Final = toolkit.RowDecoder(_Coin, msgspec.Raw, convert=lambda row: row.settle_coin)
 
 #: What an order's status means; one that is not here is open ("Enums Definitions", orderStatus).
@@ -207,12 +196,7 @@ def _result(reply: Reply, now_ms: int, *, acts: bool = False) -> _Envelope:
     if reply.status == 403 and b"access too frequent" in reply.body[:4096].lower():  # noqa: PLR2004
         message = "the address has been banned for too many requests"
         raise errors.RateLimited(None, "", message, reply.status, retry_after=_BAN)
-    try:
-        refused = partial(_refusal, reply, now_ms, acts)
-        return toolkit.open_envelope(_ENVELOPE, reply, now_ms, refused)
-    except errors.RateLimited as error:
-        error.of_key = error.code == _TOO_MANY_VISITS
-        raise
+    return toolkit.open_envelope(_ENVELOPE, reply, now_ms, partial(_refusal, reply, now_ms, acts))
 
 
 def _refusal(reply: Reply, now_ms: int, acts: bool, envelope: _Envelope) -> toolkit.Refusal | None:
@@ -220,7 +204,7 @@ def _refusal(reply: Reply, now_ms: int, acts: bool, envelope: _Envelope) -> tool
     if code == 0:
         return None
     wait = None
-    reset_ms = number(reply, "X-Bapi-Limit-Reset-Timestamp")
+    reset_ms = toolkit.header_number(reply, "X-Bapi-Limit-Reset-Timestamp")
     # The limits are of single requests: a listing that is refused holds up no cancel of the key.
     if code == _TOO_MANY_VISITS and acts and reset_ms is not None:
         wait = (reset_ms - (envelope.time or now_ms)) / 1000
@@ -229,62 +213,49 @@ def _refusal(reply: Reply, now_ms: int, acts: bool, envelope: _Envelope) -> tool
         code=code,
         message=envelope.ret_msg or "",
         retry_after=wait if wait is not None and 0 < wait <= _LATEST_RESET else None,
+        of_key=code == _TOO_MANY_VISITS,
     )
 
 
-def number(reply: Reply, header: str) -> int | None:
-    """A whole number of a header; ``None`` where it has none."""
-    text = reply.headers.get(header, "").strip()
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 16 else None  # noqa: PLR2004
+@toolkit.sliced
+def decode_cancelled(reply: Reply, stamp: Stamp, *, capped: bool) -> Slices[Accepted]:
+    """Read the answer to a cancel-all: that it is accepted, and of which orders.
 
-
-def decode_cancelled(reply: Reply, stamp: Stamp) -> Accepted | Slices[Accepted]:
-    """Read the answer to a cancel-all: that it is accepted, and of which orders."""
-    return toolkit.finish(_cancelled(reply, stamp.time_ms), reply)
-
-
-def _cancelled(reply: Reply, now_ms: int) -> Slices[Accepted]:
-    """Read it in slices.
+    Args:
+        reply: the reply.
+        stamp: of its attempt.
+        capped: whether it may be about a part of the orders alone.
 
     Raises:
         VenueUnavailable: it says that it failed (``success`` "0"), and not how far it got.
         ProtocolError: it is no answer to a cancel-all.
     """
-    envelope = _result(reply, now_ms, acts=True)
+    envelope = _result(reply, stamp.time_ms, acts=True)
     answer = toolkit.decode_json(_CANCELLED, reply, envelope.result)
     if answer.success not in (None, 1, "1"):
         raise errors.VenueUnavailable(0, "", f"success {answer.success!s:.20}", reply.status)
     if not bytes(answer.rows):
         if answer.success is None:
             raise errors.ProtocolError("the reply is no answer to a cancel-all")
-        return Accepted(raw=reply.body, status="accepted", tells=False)
+        return Accepted(raw=reply.body, status="accepted", tells=False, more=capped)
     ids: list[str] = toolkit.whole((yield from _IDS.decode(reply, answer.rows)))
-    fates = _fates(reply, envelope)
-    names = [
-        *ids,
-        *(f"order {1 + number}, which has no id" for number in range(len(ids), len(fates))),
-    ]
-    failed = {
-        name: _KINDS.get(fate.code, errors.VenueError)(fate.code, "", fate.msg or "")
-        for name, fate in zip(names, fates, strict=False)
-        if fate.code and fate.code not in _GONE
-    }
-    accepted = tuple(order_id for order_id in ids if order_id not in failed)
-    status = "accepted" if ids else NOTHING_OPEN
-    return Accepted(raw=reply.body, status=status, ids=accepted, failed=failed)
+    fates = envelope.ret_ext_info.fates if envelope.ret_ext_info else ()
+    names = ids + [f"order {1 + number}, which has no id" for number in range(len(ids), len(fates))]
+    return Accepted(
+        raw=reply.body,
+        status="accepted" if ids else NOTHING_OPEN,
+        ids=tuple(ids),
+        failed={
+            name: _KINDS.get(fate.code, errors.VenueError)(fate.code, "", fate.msg or "")
+            for name, fate in zip(names, fates, strict=False)
+            if fate.code and fate.code not in _GONE
+        },
+        more=capped and len(ids) >= CANCELLED_AT_MOST,
+    )
 
 
-def _fates(reply: Reply, envelope: _Envelope) -> tuple[_Fate, ...]:
-    """What became of each order that an answer names, where it says so beside them."""
-    if not bytes(envelope.ret_ext_info):
-        return ()
-    told = toolkit.decode_json(_FATES, reply, envelope.ret_ext_info)
-    return () if told is None else told.fates
-
-
-def tell(ack: Ack, results: Sequence[Any]) -> Ack:
+def tell(ack: Ack, answers: Sequence[Accepted]) -> Ack:
     """Have an Ack say how many cancels were accepted; which are done, the answers do not say."""
-    answers = [each for each in results if isinstance(each, Accepted)]
     if ack.status == NOTHING_OPEN:
         return ack
     count = len({order_id for each in answers for order_id in each.ids})
@@ -294,94 +265,94 @@ def tell(ack: Ack, results: Sequence[Any]) -> Ack:
     return msgspec.structs.replace(ack, status=status)
 
 
+@toolkit.sliced
 def decode_page(
-    reply: Reply, stamp: Stamp, *, read: Reader, category: str
-) -> Page[Any] | Slices[Page[Any]]:
-    """Read a page of a listing; a cursor behind a page that is empty leads nowhere."""
-    return toolkit.finish(_read_page(reply, stamp, read, category), reply)
+    reply: Reply, stamp: Stamp, *, scope: Scope, word: str | None
+) -> Slices[Page[OpenOrder]]:
+    """Read a page of a listing: orders, each of the scope; one that may lack some is none.
 
-
-def _read_page(reply: Reply, stamp: Stamp, read: Reader, category: str) -> Slices[Page[Any]]:
-    """What a listing of another time shows is cancelled, too; that it is one is told at the end."""
-    listing = toolkit.decode_json(_LISTING, reply, _result(reply, stamp.time_ms).result)
-    if read is not read_symbols:
-        toolkit.check_fresh(reply, stamp)
-    if listing.category not in (None, "", category):
-        raise errors.ProtocolError(f"the listing is of another category than {category}")
-    rows = yield from read(reply, listing)
-    if read is read_symbols and (why := toolkit.why_stale(reply, stamp)):
-        rows.append(errors.ProtocolError(f"the listing may lack orders: {why}"))
-    return Page(rows, (listing.next_page_cursor or "") if rows else "", reply.body)
-
-
-def read_orders(
-    scope: Scope, fields: Mapping[str, str], reply: Reply, listing: _Listing
-) -> Slices[list[OpenOrder]]:
-    """Read orders, each of the scope; a page that may be cut is none."""
+    Args:
+        reply: the reply.
+        stamp: of its attempt.
+        scope: what was asked for.
+        word: the filter, if it was asked for one.
+    """
+    listing = _listing(reply, stamp.time_ms, scope.account_category)
     rows: list[_Row] = toolkit.whole((yield from _ROWS.decode(reply, listing.rows)))
-    if problem := _cut(rows, listing):
-        raise problem
+    if problem := _doubt(reply, stamp, listing, len(rows)):
+        raise errors.ProtocolError(f"the listing proves nothing: {problem}")
     if scope.symbol is not None and {row.symbol for row in rows} - {scope.symbol}:
         raise errors.ProtocolError(f"the reply lists other symbols than {scope.symbol!r}")
-    return [_order(row, scope.account_category, fields.get("orderFilter")) for row in rows]
+    orders = [_order(row, scope.account_category, word) for row in rows]
+    return Page(orders, _next(listing, len(rows)), reply.body)
 
 
-def read_symbols(reply: Reply, listing: _Listing) -> Slices[list[str | errors.MassCancelError]]:
-    """Read the symbols of orders; what can't be read, or was not listed, is an error among them."""
+@toolkit.sliced
+def decode_symbols(reply: Reply, stamp: Stamp, *, category: str) -> Slices[Page[str]]:
+    """Read the symbols of a page, to cancel them, whatever else is to be said of it."""
+    listing = _listing(reply, stamp.time_ms, category)
     rows = yield from _SYMBOLS.decode(reply, listing.rows)
-    found: list[str | errors.MassCancelError] = [*rows.whole]
+    count = len(rows.whole) + len(rows.keys)
+    problem = _doubt(reply, stamp, listing, count)
     if rows.keys:
-        lost = f"{len(rows.keys)} orders whose symbol can't be read: {rows.problem}"
-        found.append(errors.ProtocolError(f"the listing has {lost}"))
-    if problem := _cut(found, listing):
-        found.append(problem)
-    return found
+        problem = f"{len(rows.keys)} orders whose symbol can't be read: {rows.problem}"
+    return Page(rows.whole, _next(listing, count), reply.body, problem)
 
 
-def _cut(rows: Sequence[Any], listing: _Listing) -> errors.ProtocolError | None:
-    """The error that a full page is which does not say whether another follows."""
-    if listing.next_page_cursor is None and len(rows) >= PAGE:
-        return errors.ProtocolError("the listing may have been cut: a full page has no cursor")
-    return None
+def _listing(reply: Reply, now_ms: int, category: str) -> _Listing:
+    listing = toolkit.decode_json(_LISTING, reply, _result(reply, now_ms).result)
+    if listing.category not in (None, "", category):
+        raise errors.ProtocolError(f"the listing is of another category than {category}")
+    return listing
 
 
-def read_coins(reply: Reply, listing: _Listing) -> Slices[list[str]]:
-    """Read the settle coins of instruments, as far as they have one."""
-    coins = yield from _COINS.decode(reply, listing.rows)
-    return [coin for coin in coins.whole if coin]
+def _next(listing: _Listing, count: int) -> str:
+    """The cursor of the next page; behind a page that is empty it leads nowhere."""
+    return (listing.next_page_cursor or "") if count else ""
+
+
+def _doubt(reply: Reply, stamp: Stamp, listing: _Listing, count: int) -> str:
+    """Why a page may lack orders, for people."""
+    if listing.next_page_cursor is None and count >= PAGE:
+        return "it may have been cut: a full page has no cursor"
+    return toolkit.why_stale(reply, stamp)
 
 
 def _order(row: _Row, category: str, word: str | None) -> OpenOrder:
     """An order as it is listed; its book is that of the filter, or else what its kind suggests."""
+    filters = SPOT_FILTERS if category == "spot" else FUTURES_FILTERS
     if word is None:
         kind = row.stop_order_type or ""
-        spot = kind if kind in FILTERS["spot"].values() else "StopOrder"
         waits = row.order_status == "Untriggered" or kind not in ("", "UNKNOWN")
-        word = (spot if category == "spot" else "StopOrder") if waits else "Order"
+        word = "StopOrder" if waits else "Order"
+        word = kind if category == "spot" and kind in filters.values() else word
     return OpenOrder(
-        order_id=row.order_id,
-        symbol=row.symbol,
+        order_id=toolkit.readable(row.order_id),
+        symbol=toolkit.readable(row.symbol),
         side=toolkit.side(row.side),
         price=toolkit.decimal(row.price),
         quantity=toolkit.decimal(row.qty),
         filled_quantity=toolkit.decimal(row.cum_exec_qty),
         order_type=row.order_type or "",
         status=row.order_status or "",
-        book=next(book for book, each in FILTERS[category].items() if each == word),
+        book=next(book for book, each in filters.items() if each == word),
         reduce_only=toolkit.is_true(row.reduce_only),
     )
 
 
-def decode_state(
-    reply: Reply, stamp: Stamp, *, order_id: str
-) -> OrderState | Slices[OrderState | None] | None:
+@toolkit.sliced
+def decode_coins(reply: Reply, stamp: Stamp) -> Slices[Page[str]]:
+    """Read the settle coins of a page of instruments, as far as they have one."""
+    listing = _listing(reply, stamp.time_ms, "linear")
+    coins = yield from _COINS.decode(reply, listing.rows)
+    found = dict.fromkeys(coin for coin in coins.whole if coin)
+    return Page([*found], _next(listing, len(coins.whole)), reply.body)
+
+
+def decode_state(reply: Reply, stamp: Stamp, *, order_id: str) -> OrderState | None:
     """Read what became of an order; ``None`` where it is not listed."""
-    return toolkit.finish(_state(reply, stamp.time_ms, order_id), reply)
-
-
-def _state(reply: Reply, now_ms: int, order_id: str) -> Slices[OrderState | None]:
-    listing = toolkit.decode_json(_LISTING, reply, _result(reply, now_ms).result)
-    states: list[_State] = toolkit.whole((yield from _STATES.decode(reply, listing.rows)))
+    listing = toolkit.decode_json(_LISTING, reply, _result(reply, stamp.time_ms).result)
+    states = toolkit.decode_json(_STATES, reply, listing.rows)
     if not states:
         return None
     if [state.order_id for state in states] != [order_id]:
