@@ -221,7 +221,8 @@ def _okx(category: str, *symbols: str, **more: Any) -> Market:
         dialect=lambda: OKXDialect(symbols=symbols[:2], spreads=False),
         venue=lambda exchange, _: OKX(rest_url=exchange.rest_url, stream_url=exchange.stream_url),
         refusal=lambda text: {"code": "59999", "msg": text, "data": []},
-        lists_first=("whole", "one"),
+        # Spreads, which the account has, are cancelled without a listing.
+        lists_first=("one",) if category == "account" else ("whole", "one"),
         **{"orders": ("limit", "conditional"), "apart": ("conditional",), **more},
     )
 

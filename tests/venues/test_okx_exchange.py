@@ -178,27 +178,15 @@ async def test_the_switch_has_bounds(timeout: float, kind: str) -> None:
 
 @pytest.mark.asyncio
 async def test_a_site_without_spreads() -> None:
-    """Is found out on entry; nothing of them is asked again."""
+    """Has nothing open there, and says so itself; a proxy's word on entry is forgotten."""
     async with desk(OKXDialect(spreads=False)) as (exchange, account, client):
         exchange.place(account, "swap", SWAP)
-        assert len(exchange.operations("spreads")) == 1
         await client.cancel_all_and_confirm("account", settle=SETTLE)
-        assert len(exchange.operations("spreads", "cancel-spreads")) == 1
-
-
-@pytest.mark.asyncio
-async def test_entry_that_fails_stops_no_cancel() -> None:
-    """What could not be found out then is taken to be there."""
-    async with SimulatedExchange(OKXDialect()) as exchange:
-        denied = Answer(200, b'{"code":"50030","msg":"no permission","data":[]}')
-        exchange.faults.add(denied, operation="spreads", times=None)
-        account = exchange.add_account("a-key", "a-secret")
-        fill(exchange, account)
-        venue = OKX(rest_url=exchange.rest_url)
-        credentials = Credentials("a-key", "a-secret", passphrase="phrase")
-        async with Client(credentials, venue=venue, rates=unlimited(venue)) as client:
-            await client.cancel_all("account")
-            assert left(exchange, account) == set()
+    async with desk() as (exchange, account, client):
+        exchange.faults.add(Answer(404, b"<html>"), operation="spreads")
+        exchange.place(account, "account", SPREAD, script=STAYS)
+        with pytest.raises(NotFlat):
+            await client.cancel_all_and_confirm("account", settle=SETTLE, timeout=0.3)
 
 
 @pytest.mark.asyncio

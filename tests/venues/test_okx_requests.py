@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from flows_support import calls_of
-from masscancel import Client, ConfigurationError, Credentials, ScopeError
+from masscancel import Client, ConfigurationError, Credentials, MassCancelError, ScopeError
 from masscancel.calls import Scope, Stamp
 from masscancel.sim.dialect import Moment
 from masscancel.sim.dialect import Request as SimRequest
@@ -18,7 +18,6 @@ from okx_support import (
     ALGO,
     BTC,
     CREDENTIALS,
-    EMPTY,
     NOW,
     ORDER,
     SPREAD,
@@ -221,7 +220,7 @@ def test_every_cost_has_a_limit() -> None:
     """Whatever a call costs is something that is limited."""
     limits = {limit.name: limit for limit in VENUE.limits(VENUE.rest_url)}
     flows = [cancelling("account"), listing("account"), Driven(VENUE.key_info(("spot",)))]
-    flows += [Driven(VENUE.prepare(())), Driven(VENUE.switch(Scope("account"), 0))]
+    flows += [Driven(VENUE.switch(Scope("account"), 0))]
     calls = [call for flow in flows for call in flow.calls]
     assert {name for call in calls for name in call.costs} <= limits.keys()
     assert limits["trade/orders-algo-pending"].amount == 20
@@ -229,25 +228,31 @@ def test_every_cost_has_a_limit() -> None:
     assert VENUE.probe(VENUE.rest_url).costs == {"public/time": 1}
 
 
-def test_what_entry_asks() -> None:
-    """Whether there is spread trading: only where the account may be used; a 404 says no."""
-    with pytest.raises(StopIteration):
-        next(VENUE.prepare(("spot",)))
-    for reply, status, spreads in (
-        (EMPTY, 200, True),
+@pytest.mark.parametrize(
+    ("reply", "status", "absent"),
+    [
+        ({"code": "50038", "msg": "unavailable in demo trading", "data": []}, 200, True),
+        ({"code": "50005", "msg": "inactive", "data": []}, 410, True),
+        ({"code": "404", "msg": "Not Found", "data": {}}, 404, True),
+        ({"code": "50030", "msg": "no permission", "data": []}, 200, False),
         (b"<html>404</html>", 404, False),
-        ({"code": "50038", "msg": "unavailable in demo trading", "data": []}, 200, False),
-        ({"code": "50005", "msg": "inactive", "data": []}, 410, False),
-        ({"code": "50030", "msg": "no permission", "data": []}, 200, True),
-        (b"", 503, True),
-    ):
-        drive = Driven(VENUE.prepare(()))
-        assert drive.shown == ["GET sprd/orders-pending?limit=1"]
-        drive.reply("sprd", reply, status)
-        entered = drive.result()
-        assert (entered.ready(), entered == VENUE) == (True, True)
-        asked = cancelling("account", venue=entered).shown
-        assert any("mass-cancel" in each for each in asked) is spreads
+        (b"", 503, False),
+    ],
+)
+def test_a_site_without_spreads(reply: Any, status: int, absent: bool) -> None:
+    """Nothing is open where the venue itself has no such book; a proxy's 404 says nothing.
+
+    Of other books the same words are a refusal.
+    """
+    assert VENUE.ready()
+    for flow in (cancelling("account", None, "spread"), listing("account", None, "spread")):
+        (call,) = flow.calls
+        value = reads(call, reply, status)
+        assert isinstance(value, MassCancelError) is not absent
+        if absent:
+            flow.reply("sprd", reply, status)
+            assert flow.value == [] or flow.ack().status == "nothing open"
+    assert isinstance(reads(listing("account").calls[0], reply, status), MassCancelError)
 
 
 @pytest.mark.parametrize(

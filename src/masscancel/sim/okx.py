@@ -185,12 +185,12 @@ class OKXDialect:
     # --- orders ---------------------------------------------------------------------------------
 
     def _spread(self, needs: str, action: _Action) -> Callable[[Engine, Request], Reply]:
-        def answer(engine: Engine, request: Request) -> Reply:
-            return (
-                _answer(needs, action, engine, request) if self.spreads else self.unknown(request)
-            )
+        def act(call: _Call) -> list[dict[str, Any]]:
+            if not self.spreads:
+                raise Refusal(50038, "This feature is unavailable in demo trading")
+            return action(call)
 
-        return answer
+        return partial(_answer, needs, act)
 
     def _orders(self, call: _Call) -> list[dict[str, Any]]:
         """List a page of ordinary orders."""

@@ -24,14 +24,14 @@ from datetime import UTC, datetime
 from functools import partial
 from hmac import digest
 from itertools import chain
-from typing import Any, ClassVar, Final, Self
+from typing import Any, ClassVar, Final
 from urllib.parse import quote
 
 import msgspec
 
 from masscancel.calls import LISTING, Call, Flow, Limit, Probe, Request, Scope, Stamp
 from masscancel.credentials import Credentials
-from masscancel.errors import MassCancelError, ProtocolError
+from masscancel.errors import MassCancelError
 from masscancel.models import Ack, KeyInfo, OpenOrder, OrderState, OrderUpdate, Permission
 from masscancel.venues.base import Abilities, Symbols, Venue
 from masscancel.venues.okx.replies import (
@@ -43,12 +43,9 @@ from masscancel.venues.okx.replies import (
     SPREADS,
     Book,
     Found,
-    Listed,
-    Wanted,
     read_cancelled,
     read_clock,
     read_key,
-    read_offered,
     read_page,
     read_spreads_cancelled,
     read_state,
@@ -66,6 +63,7 @@ from masscancel.venues.toolkit import (
     every,
     every_page,
     join,
+    states_of,
 )
 
 __all__ = ["OKX"]
@@ -75,13 +73,6 @@ __all__ = ["OKX"]
 LIFETIME_MS: Final = 30_000
 #: The time between the two listings of a proof, in seconds. The documents bound no delay.
 SETTLE: Final = 0.5
-#: For how long it is worth asking on entry, in seconds.
-_PATIENCE: Final = 3.0
-#: How many orders are asked about together ...
-_STATES_TOGETHER: Final = 8
-#: ... and in all, at most.
-_STATES_ASKED: Final = 64
-
 #: So much in so many seconds: of an address where it is public; else of a user, each of whose keys
 #: is taken for a user here. Cancels of orders are counted by instrument.
 _RATES: Final = {
@@ -129,24 +120,6 @@ def _category(pattern: str, example: str, **more: Any) -> Abilities:
     )
 
 
-class _Entry(msgspec.Struct, frozen=True, eq=False):
-    """What entry found out. Two venues are the same venue whatever that was.
-
-    Attributes:
-        asked: whether anything was asked for; what could not be had then is not asked for again.
-        spreads: whether the site has spread trading.
-    """
-
-    asked: bool = False
-    spreads: bool = True
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Entry)
-
-    def __hash__(self) -> int:
-        return hash(_Entry)
-
-
 class OKX(Venue, frozen=True, kw_only=True):
     """OKX: where it is, and whether it is a demo.
 
@@ -157,14 +130,12 @@ class OKX(Venue, frozen=True, kw_only=True):
     different orders. Where several categories are meant, ``account`` is the quick way: seven
     listings of algo orders are made for each category, and twenty are allowed within 2 s.
 
-    Whether the site has spread trading at all is found out on entry, where ``account`` may be used;
-    what can't be found out then is taken to be there.
+    A site without spread trading says so, and has nothing open there.
 
     Args:
         rest_url: the origin of the key's site.
         stream_url: the origin of its websockets, which are not used yet.
         demo: whether the key is one of demo trading, at the same origin.
-        entry: what entry found out; not to be given.
 
     Raises:
         ConfigurationError: a URL is not an origin, or would send keys in clear text to another
@@ -195,20 +166,6 @@ class OKX(Venue, frozen=True, kw_only=True):
     rest_url: str = "https://openapi.okx.com"
     stream_url: str = "wss://ws.okx.com:8443"
     demo: bool = False
-    entry: _Entry = _Entry()
-
-    def ready(self) -> bool:
-        """Whether entry has asked; what could not be had is no reason to try again."""
-        return self.entry.asked
-
-    def prepare(self, categories: Sequence[str]) -> Flow[Self]:
-        """Find out whether the site has spread trading, by a listing of one spread."""
-        spreads: bool | MassCancelError = True
-        if not categories or "account" in categories:
-            path = f"{SPREADS.listing}?limit=1"
-            [spreads] = yield [self._call("GET", path, read_offered, time_limit=_PATIENCE)]
-        entry = _Entry(asked=True, spreads=spreads is not False)
-        return msgspec.structs.replace(self, entry=entry)
 
     def origin(self, account_category: str) -> str:
         """One origin serves all."""
@@ -270,13 +227,7 @@ class OKX(Venue, frozen=True, kw_only=True):
         Of an algo order that was triggered it is not known what became of its order.
         """
         self.ability(account_category)
-        states: dict[str, OrderState] = {}
-        for some in batches(orders[:_STATES_ASKED], _STATES_TOGETHER):
-            answers = every((yield [self._state(order) for order in some]))
-            for order, state in zip(some, answers, strict=True):
-                if state is not None:
-                    states[order.order_id] = state
-        return states
+        return (yield from states_of(orders, self._state))
 
     def key_info(self, categories: Sequence[str]) -> Flow[KeyInfo]:
         """``GET /api/v5/account/config``: a key may trade everywhere, or nowhere."""
@@ -316,14 +267,13 @@ class OKX(Venue, frozen=True, kw_only=True):
         return (yield from ask(call))
 
     def _books(self, scope: Scope) -> list[Book]:
-        """Choose the books that a scope is about, and that the site has."""
+        """Choose the books that a scope is about."""
         is_spread = bool(scope.symbol and _SPREAD.fullmatch(scope.symbol))
         names = scope.books or self.ability(scope.account_category).books
         return [
             BOOKS[name]
             for name in names
-            if (name != SPREADS.name or self.entry.spreads)
-            and (scope.symbol is None or is_spread is (name == SPREADS.name))
+            if scope.symbol is None or is_spread is (name == SPREADS.name)
         ]
 
     def _cancel_book(self, scope: Scope, book: Book) -> Flow[Sequence[Part]]:
@@ -341,19 +291,13 @@ class OKX(Venue, frozen=True, kw_only=True):
         return (yield from act_on_pages(pages, act, book=book.name))
 
     def _cancel_page(self, book: Book, page: Page[Found]) -> Flow[Part]:
-        """Cancel what a page shows; what can't be read of it is no reason to leave that."""
-        results: list[Answer | MassCancelError] = []
-        left: list[str] = []
-        if isinstance(page, Listed) and page.problem:
-            results.append(ProtocolError(f"the listing can't be understood; {page.problem}"))
-            left += [f"{page.lost} orders of {book.name} that can't be read"] if page.lost else []
-        if page.rows:
-            parts: list[Part] = every(
-                (yield [self._cancel_batch(book, some) for some in batches(page.rows, book.batch)])
-            )
-            results += chain.from_iterable(part.results for part in parts)
-            left += chain.from_iterable(part.left for part in parts)
-        return Part(results or [Answer(raw=page.raw, status=NOTHING_OPEN, cancelled=())], left)
+        """Cancel what a page shows."""
+        if not page.rows:
+            return Part([Answer(raw=page.raw, status=NOTHING_OPEN, cancelled=())])
+        flows = [self._cancel_batch(book, some) for some in batches(page.rows, book.batch)]
+        parts: list[Part] = every((yield flows))
+        results = chain.from_iterable(part.results for part in parts)
+        return Part([*results], [name for part in parts for name in part.left])
 
     def _cancel_batch(self, book: Book, orders: Sequence[Found]) -> Flow[Part]:
         """Cancel some orders; those that could not be seen to are sent again, by themselves."""
@@ -400,11 +344,11 @@ class OKX(Venue, frozen=True, kw_only=True):
             "limit": str(PAGE),
         }
         asked = [book.query, *(f"{name}={value}" for name, value in query.items() if value)]
-        wanted = Wanted(type=kind, symbol=scope.symbol, picked=picked)
+        read = partial(read_page, kind=kind, symbol=scope.symbol, picked=picked, whole=whole)
         return self._call(
             "GET",
             f"{book.listing}?{'&'.join(filter(None, asked))}",
-            partial(read_page, book=book, wanted=wanted, whole=whole),
+            partial(read, book=book),
             max_reply=LISTING,
         )
 

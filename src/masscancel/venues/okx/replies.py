@@ -6,7 +6,7 @@ Each ``read_...`` raises :class:`~masscancel.VenueError` where the venue refused
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
 import msgspec
 
@@ -26,7 +26,7 @@ _MILLISECONDS: Final = 10**11
 
 #: What each code means ("Error Code"), in a reply and, of an order that is to be cancelled, in its
 #: ``sCode``. A code that is not here is never success.
-_CODES: Final[Sequence[tuple[type[VenueError], Sequence[int]]]] = (
+_KINDS: Final = toolkit.kinds_of(
     (errors.AuthenticationError, (50008, 50067, 50100, 50101, *range(50103, 50110), 50111)),
     (errors.AuthenticationError, (50113, 50114, 50119)),
     (errors.PermissionDenied, (50007, 50012, 50027, 50029, 50030, 50035, 50041, 50051, 50052)),
@@ -38,9 +38,6 @@ _CODES: Final[Sequence[tuple[type[VenueError], Sequence[int]]]] = (
     (errors.InvalidRequest, (50000, 50002, 50005, 50006, 50014, 50015, 50016, 50024, 50025)),
     (errors.InvalidRequest, (50038, 50115, *range(51000, 51004), 51010, 51015, 51407, 51408)),
 )
-_KINDS: Final[Mapping[str, type[VenueError]]] = {
-    str(code): kind for kind, codes in _CODES for code in codes
-}
 #: The order is gone, or on its way out. One that was triggered is an ordinary order now.
 _GONE: Final = frozenset(map(str, (51400, 51401, 51402, 51405, 51410, 51412, 51416, 51603)))
 #: "Cancellation timed out", or "The order has been triggered": one code for both.
@@ -72,7 +69,7 @@ _ENVELOPE: Final = msgspec.json.Decoder(_Envelope)
 def _kind(code: str, text: str | None) -> type[VenueError] | None:
     if code == _LATE_OR_TRIGGERED and "triggered" not in (text or ""):
         return errors.VenueUnavailable
-    return _KINDS.get(code)
+    return _KINDS.get(int(code)) if code.isdecimal() else None
 
 
 def _refusal(answers: frozenset[str], envelope: _Envelope) -> toolkit.Refusal | None:
@@ -87,89 +84,13 @@ def _data(reply: Reply, now_ms: int, answers: frozenset[str] = frozenset()) -> m
     return toolkit.open_envelope(_ENVELOPE, reply, now_ms, partial(_refusal, answers)).data
 
 
-def read_offered(reply: Reply, stamp: Stamp) -> bool:
-    """Read, from a listing, whether the site has such a book at all."""
-    if reply.status in _NO_PATH:
-        return False
-    try:
-        _data(reply, stamp.time_ms)
-    except VenueError as error:
-        if error.code in _NOT_OFFERED:
-            return False
-        raise
-    return True
+def _is_absent(error: VenueError, book: "Book") -> bool:
+    """Whether the venue itself says that the site has no such book, and so nothing open in it."""
+    missing = error.code in _NOT_OFFERED or error.http_status in _NO_PATH
+    return book is SPREADS and error.code is not None and missing
 
 
-# Rows.
-
-_Text = Annotated[str, msgspec.Meta(min_length=1)]
-_Number = str | float | None  # numbers are text, "" for none
-
-#: What a cancel needs of a row, by names of our own.
-_KEY: Final = (("symbol", _Text), ("id", _Text | int), ("type", Any, None))
-#: What is shown of it, too.
-_SHOWN: Final = (
-    ("side", str, ""),
-    ("quantity", _Number, None),
-    ("filled", _Number, None),
-    ("price", _Number, None),
-    ("ordPx", _Number, None),  # one of these is the price of an algo order
-    ("slOrdPx", _Number, None),
-    ("tpOrdPx", _Number, None),
-    ("ordType", str, ""),
-    ("state", str, ""),
-    ("reduceOnly", Any, None),
-)
-_NAMES: Final = {"quantity": "sz", "filled": "accFillSz", "price": "px", "type": "instType"}
-#: What algo orders have for a price at the market.
-_AT_MARKET: Final = "-1"
-
-
-class Found(msgspec.Struct, frozen=True, gc=False):
-    """A row of a listing.
-
-    Attributes:
-        symbol: the instrument, or the spread.
-        id: the venue's id.
-        type: the type of the instrument, if it can be read.
-        order: the order, if the row is read whole.
-    """
-
-    symbol: str
-    id: str
-    type: str
-    order: OpenOrder | None = None
-
-
-class Listed(Page[Found], frozen=True):
-    """A page of a listing.
-
-    Attributes:
-        problem: what keeps it from being understood, for people.
-        lost: how many of its rows can't be read.
-    """
-
-    problem: str = ""
-    lost: int = 0
-
-
-class Wanted(msgspec.Struct, frozen=True):
-    """The orders that a listing is to show.
-
-    Attributes:
-        type: the type of their instruments, ``""`` for any.
-        symbol: their symbol, ``None`` for any.
-        picked: whether the listing can't be asked for the type, so that it shows others, too.
-    """
-
-    type: str = ""
-    symbol: str | None = None
-    picked: bool = False
-
-    def takes(self, found: Found) -> bool:
-        """Whether a row is of those. One whose type can't be read is what was asked for."""
-        of_type = found.type == self.type or (found.type == "" and not self.picked)
-        return (of_type or not self.type) and self.symbol in (None, found.symbol)
+# Books, and the rows of their listings.
 
 
 class Book(msgspec.Struct, frozen=True, kw_only=True):
@@ -199,38 +120,6 @@ class Book(msgspec.Struct, frozen=True, kw_only=True):
     batch: int = 20
     order: str = "trade/order"
 
-    def decoder(self, *, whole: bool) -> toolkit.RowDecoder[Any, Any]:
-        """Make the decoder of its rows: as they are listed, or as far as a cancel needs them."""
-        names = {**_NAMES, "symbol": self.symbol, "id": self.id}
-        fields = (*_KEY, *(_SHOWN if whole else ()))
-        row = msgspec.defstruct("Row", fields, rename=names, gc=False)
-        convert = self._listed if whole else _found
-        return toolkit.RowDecoder(row, msgspec.Raw, convert=convert)
-
-    def _listed(self, row: Any) -> Found:
-        prices = (row.ordPx, row.slOrdPx, row.tpOrdPx) if self.batch == ALGOS_TOGETHER else ()
-        priced = [price for price in prices if price not in (None, "", _AT_MARKET)]
-        order = OpenOrder(
-            order_id=f"{self.prefix}{row.id}",
-            symbol=row.symbol,
-            side=toolkit.side(row.side),
-            price=toolkit.decimal(priced[0] if priced else row.price),
-            quantity=toolkit.decimal(row.quantity),
-            filled_quantity=toolkit.decimal(row.filled),
-            order_type=row.ordType,
-            status=row.state,
-            book=self.name,
-            reduce_only=toolkit.is_true(row.reduceOnly),
-        )
-        return msgspec.structs.replace(_found(row), order=order)
-
-
-def _found(row: Any) -> Found:
-    return Found(row.symbol, str(row.id), row.type if isinstance(row.type, str) else "")
-
-
-ALGOS_TOGETHER: Final = 10
-
 
 def _algo(name: str, types: str = "") -> Book:
     return Book(
@@ -240,7 +129,7 @@ def _algo(name: str, types: str = "") -> Book:
         listing="trade/orders-algo-pending",
         query=f"ordType={types or name}",
         cancel="trade/cancel-algos",
-        batch=ALGOS_TOGETHER,
+        batch=10,
         order="trade/order-algo",
     )
 
@@ -260,43 +149,143 @@ SPREADS: Final = Book(
     order="sprd/order",
 )
 BOOKS: Final = {book.name: book for book in (ORDINARY, *ALGOS, SPREADS)}
-_DECODERS: Final = {
-    (book.name, whole): book.decoder(whole=whole)
-    for book in BOOKS.values()
-    for whole in (False, True)
+
+_Number = str | float | None  # numbers are text, "" for none
+
+
+class _Key(msgspec.Struct, rename="camel", gc=False):
+    """What a cancel needs of a row."""
+
+    inst_id: str = ""
+    sprd_id: str = ""
+    ord_id: str | int | None = None
+    algo_id: str | int | None = None
+    inst_type: Any = None
+
+
+class _Row(_Key, rename="camel", gc=False):
+    """What is shown of it, too."""
+
+    side: str = ""
+    sz: _Number = None
+    acc_fill_sz: _Number = None
+    px: _Number = None
+    ord_px: _Number = None  # one of these is the price of an algo order
+    sl_ord_px: _Number = None
+    tp_ord_px: _Number = None
+    ord_type: str = ""
+    state: str = ""
+    reduce_only: Any = None
+
+
+class Found(msgspec.Struct, frozen=True, gc=False):
+    """A row of a listing.
+
+    Attributes:
+        symbol: the instrument, or the spread.
+        id: the venue's id.
+        type: the type of the instrument, if it can be read.
+        order: the order, if the row is read whole.
+    """
+
+    symbol: str
+    id: str
+    type: str
+    order: OpenOrder | None = None
+
+
+def _found(book: Book, row: _Key) -> Found:
+    symbol = toolkit.readable(row.sprd_id or row.inst_id)
+    order_id = toolkit.readable(_id_of(book, row))
+    if not (symbol and order_id):
+        raise ProtocolError("a row lacks its symbol or its id")
+    return Found(symbol, order_id, row.inst_type if isinstance(row.inst_type, str) else "")
+
+
+def _id_of(book: Book, row: Any) -> str:
+    return str((row.algo_id if book.id == "algoId" else row.ord_id) or "")
+
+
+def _shown(book: Book, row: _Row) -> Found:
+    prices = [row.px]
+    if book.id == "algoId":
+        prices = [each for each in (row.ord_px, row.sl_ord_px, row.tp_ord_px) if each != _AT_MARKET]
+    found = _found(book, row)
+    order = OpenOrder(
+        order_id=f"{book.prefix}{found.id}",
+        symbol=found.symbol,
+        side=toolkit.side(row.side),
+        price=toolkit.decimal(next((each for each in prices if each), None)),
+        quantity=toolkit.decimal(row.sz),
+        filled_quantity=toolkit.decimal(row.acc_fill_sz),
+        order_type=row.ord_type,
+        status=row.state,
+        book=book.name,
+        reduce_only=toolkit.is_true(row.reduce_only),
+    )
+    return msgspec.structs.replace(found, order=order)
+
+
+#: What algo orders have for a price at the market.
+_AT_MARKET: Final = "-1"
+#: The rows of each book as they are listed, and as far as a cancel needs them.
+_SHOWN: Final = {
+    name: toolkit.RowDecoder(_Row, msgspec.Raw, convert=partial(_shown, book))
+    for name, book in BOOKS.items()
+}
+_FOUND: Final = {
+    name: toolkit.RowDecoder(_Key, msgspec.Raw, convert=partial(_found, book))
+    for name, book in BOOKS.items()
 }
 
 
+@toolkit.sliced
 def read_page(
-    reply: Reply, stamp: Stamp, *, book: Book, wanted: Wanted, whole: bool
-) -> Listed | Slices[Listed]:
+    reply: Reply,
+    stamp: Stamp,
+    *,
+    book: Book,
+    kind: str,
+    symbol: str | None,
+    picked: bool,
+    whole: bool,
+) -> Slices[Page[Found]]:
     """Read a page of a listing.
 
     Args:
         reply: the reply.
         stamp: of its attempt.
         book: whose listing it is.
-        wanted: the orders that were asked for; no others are in the page.
+        kind: the type of instruments that was asked for, ``""`` for any; no others are in the page.
+        symbol: their symbol, ``None`` for any.
+        picked: whether the listing can't be asked for the type, so that it shows others, too.
         whole: whether a page that can't be understood to the last row is an error.
     """
-    return toolkit.finish(_page(reply, stamp, book, wanted, whole=whole), reply)
-
-
-def _page(reply: Reply, stamp: Stamp, book: Book, wanted: Wanted, *, whole: bool) -> Slices[Listed]:
-    data = _data(reply, stamp.time_ms)
+    try:
+        data = _data(reply, stamp.time_ms)
+    except VenueError as error:
+        if _is_absent(error, book):
+            return Page([], raw=reply.body)
+        raise
     yield
-    rows = yield from _DECODERS[book.name, whole].decode(reply, data)
+    rows = yield from (_SHOWN if whole else _FOUND)[book.name].decode(reply, data)
     shown: list[Found] = rows.whole
-    mine = [found for found in shown if wanted.takes(found)]
+    # One whose type can't be read is what was asked for.
+    kinds = {kind} if picked else {kind, ""}
+    mine = [
+        found
+        for found in shown
+        if (not kind or found.type in kinds) and symbol in (None, found.symbol)
+    ]
     problem = toolkit.why_stale(reply, stamp)
     if rows.problem:
         problem = f"{len(rows.keys)} of its rows can't be understood: {rows.problem}"
-    elif len(mine) < len(shown) and not wanted.picked:
+    elif len(mine) < len(shown) and not picked:
         problem = f"{len(shown) - len(mine)} of its rows are not what was asked for"
     if whole and problem:
         raise ProtocolError(f"the listing can't be understood; {problem}")
     is_last = len(shown) + len(rows.keys) < PAGE
-    return Listed(mine, "" if is_last else _oldest(shown), reply.body, problem, len(rows.keys))
+    return Page(mine, "" if is_last else _oldest(shown), reply.body, problem)
 
 
 def _oldest(shown: Sequence[Found]) -> str:
@@ -333,19 +322,13 @@ class _Config(msgspec.Struct):
     ip: str | None = None
 
 
-class _State(msgspec.Struct, rename="camel"):
-    state: str
-    ord_id: str | int | None = None
-    algo_id: str | int | None = None
-
-
 _TOLD: Final = msgspec.json.Decoder(list[_Told])
 _RESULT: Final = msgspec.json.Decoder(tuple[_Result])
 _CLOCK: Final = msgspec.json.Decoder(tuple[_Clock])
 _SWITCH: Final = msgspec.json.Decoder(tuple[_Switch])
 _TRIED: Final = msgspec.json.Decoder(tuple[_Told, ...])
 _CONFIG: Final = msgspec.json.Decoder(tuple[_Config])
-_STATE: Final = msgspec.json.Decoder(list[_State])
+_STATE: Final = msgspec.json.Decoder(list[_Row])
 
 
 def read_cancelled(
@@ -382,10 +365,10 @@ def read_cancelled(
 
 def _by_id(rows: Sequence[_Told], book: Book, ids: Sequence[str]) -> Sequence[tuple[str, _Told]]:
     """The rows by their ids; one without an id is known by its place, if every order has a row."""
-    named = [row.algo_id if book.id == "algoId" else row.ord_id for row in rows]
+    named = [_id_of(book, row) for row in rows]
     if len(rows) == len(ids):
         named = [name or order_id for name, order_id in zip(named, ids, strict=True)]
-    pairs = [(str(name), row) for name, row in zip(named, rows, strict=True)]
+    pairs = [*zip(named, rows, strict=True)]
     if not rows or len({name for name, _ in pairs} & {*ids}) < len(pairs):
         raise ProtocolError("the reply is not about the orders that were to be cancelled")
     return pairs
@@ -413,7 +396,7 @@ def read_spreads_cancelled(reply: Reply, stamp: Stamp) -> Answer:
     try:
         (told,) = toolkit.decode_json(_RESULT, reply, _data(reply, stamp.time_ms))
     except VenueError as error:
-        if _is_gone(error):
+        if _is_gone(error) or _is_absent(error, SPREADS):
             return Answer(raw=reply.body, status=NOTHING_OPEN, cancelled=())
         raise
     if not told.result:
@@ -443,7 +426,7 @@ def read_state(reply: Reply, stamp: Stamp, *, book: Book, order_id: str) -> Orde
             return None
         raise
     for row in rows:
-        if str(row.algo_id if book.id == "algoId" else row.ord_id) != order_id:
+        if _id_of(book, row) != order_id:
             raise ProtocolError("the reply is about another order")
         return _STATES.get(row.state, "open")
     return None
@@ -475,7 +458,8 @@ def _check_tried(reply: Reply, stamp: Stamp) -> None:
     """Raise what became of the one order that a cancel named."""
     for order in toolkit.decode_json(_TRIED, reply, _data(reply, stamp.time_ms, _TELLS_OF_EACH)):
         if (code := str(order.s_code)) != "0":
-            raise _KINDS.get(code, VenueError)(code, "", order.s_msg or "")
+            kind = _kind(code, order.s_msg) or VenueError
+            raise kind(code, "", order.s_msg or "")
 
 
 #: Reads what became of the cancel of an order that can't exist.
