@@ -34,7 +34,7 @@ from masscancel import (
 )
 from masscancel.calls import Call, Reply, Scope, Stamp
 from masscancel.errors import StampRefused
-from masscancel.venues.gate import Found, Gate
+from masscancel.venues.gate import Gate
 
 ORDINARY, STOP = ("ordinary",), ("stop",)
 
@@ -73,23 +73,45 @@ def test_the_answer_of_spot() -> None:
 
 
 @pytest.mark.parametrize(
-    ("rows", "cancelled", "failed"),
+    ("rows", "cancelled", "failed", "status"),
     [
-        ([{"id": 7, "status": "finished", "finish_as": "cancelled"}], ("7",), []),
-        ([{"id": 7, "status": "finished", "finish_as": "filled"}], (), []),
-        ([{"id": 7, "status": "open"}], (), ["7"]),
-        ([{"id": 7}], None, []),
-        ([{"id": None, "status": "finished", "finish_as": "cancelled"}], None, []),
-        ([{"id": 7, "status": "some day", "contract": BTC}], (), ["7"]),
-        ([], (), []),
+        ([{"id": 7, "status": "finished", "finish_as": "cancelled"}], ("7",), [], "cancelled"),
+        ([{"id": 7, "status": "finished", "finish_as": "filled"}], (), [], "nothing open"),
+        ([{"id": 7, "status": "open"}], (), ["7"], "nothing open"),
+        ([{"id": 7}], None, [], "accepted"),
+        ([{"id": 7, "status": "some day", "contract": BTC}], (), ["7"], "nothing open"),
+        ([], (), [], "nothing open"),
     ],
 )
-def test_the_answer_of_futures(rows: Any, cancelled: Any, failed: list[str]) -> None:
+def test_the_answer_of_futures(rows: Any, cancelled: Any, failed: list[str], status: str) -> None:
     """An order that it shows as open was not cancelled; one without a state is not told."""
     (call,) = cancels("usdt", BTC, books=ORDINARY)
     found = answer(call, rows)
-    assert (found.cancelled, [*found.failed]) == (cancelled, failed)
-    assert found.status == ("cancelled" if rows else "nothing open")
+    assert (found.cancelled, [*found.failed], found.status) == (cancelled, failed, status)
+
+
+def test_an_ack_says_no_more_than_its_answers() -> None:
+    """Cancelled, if each says so; rows that name no order are no answer."""
+    done: Any = [{"id": 7, "status": "finished", "finish_as": "cancelled"}]
+    drive = Drive(CLASSIC.cancel_all(Scope("usdt", BTC, ("stop", "ordinary")), None))
+    stop, ordinary = drive.calls
+    drive.round(answer(stop, done), answer(ordinary, [{"id": 8}]))
+    assert (drive.ack().status, drive.ack().cancelled) == ("accepted", None)
+    for call in cancels("usdt", BTC):
+        nameless: list[Any] = [[{}], [{"id": None, "status": "finished"}]]
+        for rows in nameless:
+            found = answer(call, {"orders": rows} if call.method == "POST" else rows)
+            assert isinstance(found, ProtocolError)
+
+
+@pytest.mark.parametrize("status", ["unknown", "invalid", "failed", "expired", ""])
+def test_what_is_listed_as_open_is_open(status: str) -> None:
+    """Whatever its status may mean, but for the words of an order that has ended."""
+    row = {"id": 1, "contract": BTC, "size": "1"}
+    drive = listings("usdt", books=ORDINARY)
+    answer_all(drive, [row | {"status": each} for each in ("finished", "cancelled", status)])
+    (order,) = drive.result()
+    assert order.status == (status or "open")
 
 
 def test_the_samples_of_the_answers() -> None:
@@ -247,6 +269,29 @@ def test_what_helps_where_the_kind_of_account_is_not_known(
         assert ("set unified" in str(caught.value)) is advised
 
 
+@pytest.mark.parametrize(
+    ("reply", "status", "unified"),
+    [
+        ({"mode": "classic"}, 200, False),
+        ({"mode": "portfolio", "settings": {}}, 200, True),
+        ({"mode": "something new"}, 200, None),
+        ({"label": "USER_NOT_FOUND"}, 400, False),
+        ({"label": "INVALID_PARAM_VALUE"}, 400, False),
+        ({"label": "NEVER_HEARD_OF"}, 400, False),
+        ({"label": "FORBIDDEN"}, 403, None),
+        ({"label": "READ_ONLY"}, 403, None),
+        ({"label": "NOT_FOUND"}, 404, None),
+        ({"label": "TOO_BUSY"}, 500, None),
+        (b"<html>404</html>", 404, None),
+    ],
+)
+def test_the_kind_of_account(reply: Any, status: int, unified: bool | None) -> None:
+    """Classic is what says so, or has no mode to ask for; not what the key may not ask for."""
+    drive = Drive(UNKNOWN.prepare(()))
+    drive.round(answer(drive.calls[0], reply, status))
+    assert (drive.result().unified, drive.result().ready()) == (unified, unified is not None)
+
+
 def test_nothing_to_cancel_is_no_failure() -> None:
     """Neither orders that are gone nor a futures account that was never opened."""
     for call in cancels("usdt"):
@@ -306,4 +351,3 @@ def test_any_reply(
     value = decoded(call, text[:at] + noise + text[at + len(noise) :], status)
     if status != 200:
         assert isinstance(value, MassCancelError)
-    assert Found() == Found(asked=True, unified=True, pov=False)

@@ -15,7 +15,7 @@ What the documents leave open is taken for the worse:
 - What ``account=`` covers where it is not given is said for a few calls, in two ways for the cancel
   of a unified account: there, the call goes out with and without. Listings are asked for by each
   account that there may be; a price-triggered order "must be set to ``unified``" there.
-- POV orders of spot are in the SDK alone: a host that answers 404 on entry has none.
+- POV orders of spot are in the SDK alone: a host that says ``NOT_FOUND`` has none.
 - Whether ``status=open`` lists a take-profit or stop-loss that waits for its order (``inactive``).
 - What a request is told that comes after its ``x-gate-exptime``: any label that says "expired".
 - The unit of ``X-Gate-RateLimit-Reset-Timestamp``: both are understood. ``X-Gate-RateLimit-*`` tell
@@ -30,43 +30,38 @@ from functools import partial
 from hashlib import sha512
 from hmac import digest
 from itertools import chain
+from operator import attrgetter
 from typing import Any, ClassVar, Final, Self
-from urllib.parse import quote, unquote
+from urllib.parse import parse_qsl, quote, unquote
 
 import msgspec
 
 from masscancel import errors
-from masscancel.calls import LISTING, Call, Flow, Limit, Probe, Reply, Request, Scope, Slices, Stamp
+from masscancel.calls import LISTING, Call, Flow, Limit, Probe, Reply, Request, Scope, Stamp
 from masscancel.credentials import Credentials
 from masscancel.models import Ack, KeyInfo, OpenOrder, OrderState, OrderUpdate, Permission
 from masscancel.venues import toolkit
 from masscancel.venues.base import Abilities, Symbols, Venue
 from masscancel.venues.gate import replies
 from masscancel.venues.gate.books import (
+    ALL_PAIRS,
     BOOKS,
     CLOCK,
     DETAIL,
     KEYS,
     LIMITS,
     MODE,
-    POV,
-    POV_ORDERS,
     SWITCHES,
     Book,
-    Listing,
 )
-from masscancel.venues.gate.refusals import FOREIGN_ADDRESS
+from masscancel.venues.gate.replies import FOREIGN_ADDRESS
 
 __all__ = ["Gate"]
 
 _ROOT: Final = "/api/v4"
-#: The longest time that a request may be on its way, in ms ("REQUEST_EXPIRED": 60 s).
-MAX_RECV_WINDOW_MS: Final = 60_000
+_ID: Final = attrgetter("order_id")
 #: A request's time has whole seconds, and so may the venue's: it is refused after this, in seconds.
 _STALE: Final = 61
-#: How many orders are asked about together, and in all, at most.
-STATES_TOGETHER: Final = 8
-STATES_ASKED: Final = 64
 #: The time between the two listings of a proof, in seconds: no document bounds the delay.
 SETTLE: Final = 0.5
 #: How long it is worth asking, on entry, what kind the account is, in seconds.
@@ -100,26 +95,6 @@ def _abilities(symbols: Symbols, books: tuple[str, ...], *unreachable: str) -> A
     )
 
 
-class Found(msgspec.Struct, frozen=True, eq=False):
-    """What entry found out. Two venues are the same venue whatever they have found.
-
-    Attributes:
-        asked: whether it was asked for; what could not be had then is not asked for again.
-        unified: whether the account is unified; ``None`` if that is not known.
-        pov: whether there are POV orders here; false only where the venue says so.
-    """
-
-    asked: bool = False
-    unified: bool | None = None
-    pov: bool = True
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Found)
-
-    def __hash__(self) -> int:
-        return hash(Found)
-
-
 class Gate(Venue, frozen=True, kw_only=True):
     """Gate: where it is, and how old a request may be when it is carried out.
 
@@ -150,7 +125,7 @@ class Gate(Venue, frozen=True, kw_only=True):
     abilities: ClassVar[Mapping[str, Abilities]] = {
         "spot": _abilities(
             Symbols(re.compile(rf"{_TICKER}{{1,40}}_{_TICKER}{{1,20}}"), "BTC_USDT"),
-            ("stop", POV, "ordinary"),
+            ("stop", "pov", "ordinary"),
             "bots",
         ),
         "usdt": _abilities(
@@ -177,44 +152,23 @@ class Gate(Venue, frozen=True, kw_only=True):
     stream_url: str = "wss://api.gateio.ws"
     unified: bool | None = None
     recv_window_ms: int = 5_000
-    found: Found = Found()
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not toolkit.is_whole(self.recv_window_ms, 1, MAX_RECV_WINDOW_MS):
-            raise errors.ConfigurationError(
-                f"recv_window_ms must be an integer from 1 to {MAX_RECV_WINDOW_MS}"
-            )
+        toolkit.check_recv_window(self.recv_window_ms)
         if self.unified is not None and not isinstance(self.unified, bool):
             raise errors.ConfigurationError("unified must be True, False or None")
 
     def ready(self) -> bool:
-        """Whether the kind of account was given, or asked for."""
-        return self.unified is not None or self.found.asked
+        """Whether the kind of account is known."""
+        return self.unified is not None
 
     def prepare(self, categories: Sequence[str]) -> Flow[Self]:
-        """Ask what kind of account it is, and for POV orders, if spot may be cancelled."""
+        """Ask what kind of account it is, if spot may be cancelled."""
         if categories and "spot" not in categories:
             return self
-        mode, pov = yield [
-            self._call(*MODE, decode=replies.decode_mode, time_limit=_PATIENCE),
-            self._call(
-                "GET",
-                POV_ORDERS,
-                "status=open&page=1&limit=1",
-                decode=replies.decode_offered,
-                time_limit=_PATIENCE,
-            ),
-        ]
-        unified = mode if isinstance(mode, bool) else None
-        found = Found(asked=True, unified=unified, pov=pov is not False)
-        return msgspec.structs.replace(self, found=found)
-
-    def check_scope(self, scope: Scope) -> None:
-        """Refuse, besides, the book of POV orders alone where there are none."""
-        super().check_scope(scope)
-        if scope.books == (POV,) and not self.found.pov:
-            raise errors.ScopeError(f"Gate has no POV orders at {self.rest_url}")
+        (mode,) = yield [self._call(*MODE, decode=replies.decode_mode, time_limit=_PATIENCE)]
+        return msgspec.structs.replace(self, unified=mode if isinstance(mode, bool) else None)
 
     def origin(self, account_category: str) -> str:
         """One origin serves all."""
@@ -244,7 +198,7 @@ class Gate(Venue, frozen=True, kw_only=True):
         cancels = [
             (book, account)
             for book in self._books(scope)
-            for account in book.accounts.of(self._unified)
+            for account in book.accounts.of(self.unified)
         ]
         results = yield [self._cancel(scope, *each) for each in cancels]
         left = []
@@ -258,17 +212,19 @@ class Gate(Venue, frozen=True, kw_only=True):
     def open_orders(self, scope: Scope) -> Flow[list[OpenOrder]]:
         """Every page of every listing, one page after the other, the listings side by side.
 
+        What has several pages, which shift while orders end, is read until it is twice the same.
         Ids of the books but the ordinary one begin with the book, such as ``stop:``. An order that
         is triggered while they are listed may be in none.
         """
         parts = [
-            (book, listing, account)
+            (book, account)
             for book in self._books(scope)
-            for listing in [book.all if scope.symbol is None else book.one or book.all]
-            for account in listing.accounts.of(self._unified)
+            for account in book.listed_accounts.of(self.unified)
         ]
-        results = yield [toolkit.every_page(partial(self._page, scope, *part)) for part in parts]
-        for (_, _, account), result in zip(parts, results, strict=True):
+        results = yield [
+            toolkit.steady_pages(partial(self._page, scope, *part), _ID) for part in parts
+        ]
+        for (_, account), result in zip(parts, results, strict=True):
             self._advise(result, account)
         listed = chain.from_iterable(toolkit.every(results))
         return list({order.order_id: order for order in listed}.values())
@@ -282,12 +238,7 @@ class Gate(Venue, frozen=True, kw_only=True):
         cannot be retrieved 10 minutes after order cancellation").
         """
         self.ability(account_category)
-        states: dict[str, OrderState] = {}
-        for some in toolkit.batches(orders[:STATES_ASKED], STATES_TOGETHER):
-            answers = toolkit.every((yield [self._state(account_category, each) for each in some]))
-            found = zip(some, answers, strict=True)
-            states |= {order.order_id: state for order, state in found if state is not None}
-        return states
+        return (yield from toolkit.states_of(orders, partial(self._state, account_category)))
 
     def key_info(self, categories: Sequence[str]) -> Flow[KeyInfo]:
         """``GET /account/detail`` and ``/account/main_keys``, which lists keys without their names.
@@ -309,7 +260,7 @@ class Gate(Venue, frozen=True, kw_only=True):
             if isinstance(answer, errors.MassCancelError):
                 raise answer
         may = {each: replies.permission(detail, keys, _PERMISSIONS[each]) for each in categories}
-        return KeyInfo(cancels=may, addresses=detail.ip_whitelist)
+        return KeyInfo(cancels=may, addresses=detail.ip_whitelist or ())
 
     def try_cancel(self, account_category: str, token: str) -> Flow[Permission]:
         """A batch of one id: ``ORDER_NOT_FOUND`` to a key that may. Options have no batches.
@@ -349,46 +300,30 @@ class Gate(Venue, frozen=True, kw_only=True):
         )
         return (yield from toolkit.ask(call))
 
-    @property
-    def _unified(self) -> bool | None:
-        return self.found.unified if self.unified is None else self.unified
-
     def _advise(self, result: object, account: str) -> None:
         """Say what helps where a kind of account was refused that there may not be.
 
         It is in the message, which the error of a proof repeats.
         """
-        unsure = bool(account) and self._unified is None
+        unsure = bool(account) and self.unified is None
         if unsure and isinstance(result, errors.VenueError) and type(result) in _OF_THE_KIND:
             advice = "set unified: whether the account is a unified one is not known"
             result.message = f"{result.message or result.code} ({advice})"
 
     def _books(self, scope: Scope) -> list[Book]:
-        """Choose the books that a scope is about, and that there are."""
-        names = self.ability(scope.account_category).books if scope.books is None else scope.books
-        there = [name for name in names if self.found.pov or name != POV]
-        return [book for book in BOOKS[scope.account_category] if book.name in there]
+        """Choose the books that a scope is about."""
+        books = BOOKS[scope.account_category]
+        return [book for book in books if scope.books is None or book.name in scope.books]
 
     def _cancel(self, scope: Scope, book: Book, account: str) -> Call[toolkit.Answer]:
-        symbol, body = scope.symbol, b""
+        named = {} if scope.symbol is None else {book.symbol: scope.symbol}
         fields = {"account": account} if account else {}
-        if book.wrapped:
-            body = msgspec.json.encode({} if symbol is None else {"contract": symbol})
-        elif symbol is not None:
-            fields[(book.one or book.all).symbol] = symbol
         call: Call[toolkit.Answer] = self._call(
-            *book.call,
-            _query(fields),
-            decode=_sliced(
-                partial(
-                    replies.read_answer,
-                    book=book.name,
-                    symbol=symbol,
-                    wrapped=book.wrapped,
-                    absent=book.absent,
-                )
-            ),
-            body=body,
+            book.method,
+            book.cancel,
+            "" if book.wrapped else _query({**fields, **named}),
+            decode=partial(replies.decode_answer, **_asked(scope, book)),
+            body=msgspec.json.encode(named) if book.wrapped else b"",
             window_ms=self.recv_window_ms if book.expires else None,
             cancels=True,
             max_reply=LISTING,
@@ -396,32 +331,23 @@ class Gate(Venue, frozen=True, kw_only=True):
         return call
 
     def _page(
-        self, scope: Scope, book: Book, listing: Listing, account: str, cursor: str
+        self, scope: Scope, book: Book, account: str, cursor: str
     ) -> Call[toolkit.Page[OpenOrder]]:
         before = int(cursor or 0)
-        at = before if listing.page == "offset" else before // replies.PAGE + 1
-        fields = dict(part.split("=") for part in listing.query.split("&") if part)
+        page, size = book.page
+        at = before if page == "offset" else before // replies.PAGE + 1
+        path, query = book.listed, book.query
+        if scope.symbol is not None and book.one:
+            path, _, query = book.one.partition("?")
+        fields = dict(parse_qsl(query))
         if scope.symbol is not None:
-            fields[listing.symbol] = scope.symbol
+            fields[book.symbol] = scope.symbol
         if account:
             fields["account"] = account
-        fields |= {listing.page: str(at), listing.size: str(replies.PAGE)}
-        return self._call(
-            "GET",
-            listing.path,
-            _query(fields),
-            decode=_sliced(
-                partial(
-                    replies.read_page,
-                    rows=listing.rows,
-                    before=before,
-                    symbol=scope.symbol,
-                    wrapped=book.wrapped,
-                    absent=book.absent,
-                )
-            ),
-            max_reply=LISTING,
-        )
+        by_pair = path == ALL_PAIRS
+        decode = partial(replies.decode_page, by_pair=by_pair, before=before, **_asked(scope, book))
+        query = _query({**fields, page: str(at), size: str(replies.PAGE)})
+        return self._call("GET", path, query, decode=decode, max_reply=LISTING)
 
     def _state(
         self, account_category: str, order: OpenOrder | OrderUpdate
@@ -495,9 +421,14 @@ def sign(
     return Request(call.method, call.path, headers, call.body, expires_at_ms)
 
 
-def _sliced(read: Callable[[Reply, Stamp], Slices[Any]]) -> Callable[[Reply, Stamp], Any]:
-    """A call's ``decode`` from a reader in slices."""
-    return lambda reply, stamp: toolkit.finish(read(reply, stamp), reply)
+def _asked(scope: Scope, book: Book) -> dict[str, Any]:
+    """What a reply is read by."""
+    return {
+        "book": book.name,
+        "symbol": scope.symbol,
+        "wrapped": book.wrapped,
+        "absent": book.absent,
+    }
 
 
 def _query(fields: Mapping[str, str]) -> str:

@@ -1,20 +1,15 @@
 """The books of Gate's categories, and the rates of their endpoints."""
 
 from collections.abc import Mapping
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import msgspec
 
 from masscancel.calls import Limit
-from masscancel.venues import toolkit
-from masscancel.venues.gate import replies
+from masscancel.venues.gate.replies import NO_ACCOUNT
 
-#: "User has no futures account": so there is no order either. Each settle coin has its own.
-NO_ACCOUNT: Final = "USER_NOT_FOUND"
-#: The book of orders that take a share of the volume. The official SDK alone knows of it, and a
-#: testnet may not: "Request URL not exists" is ``NOT_FOUND``.
-POV: Final = "pov"
-POV_ORDERS: Final = "/spot/pov_orders"
+#: A listing whose rows are pairs, each with the orders of a page of its own.
+ALL_PAIRS: Final = "/spot/open_orders"
 
 
 class Accounts(msgspec.Struct, frozen=True):
@@ -42,38 +37,20 @@ _LISTED_OF: Final = Accounts(("", "margin"), ("", "margin", "unified"))
 _TRIGGERS_OF: Final = Accounts(("normal", "margin"), ("unified",))
 
 
-class Listing(msgspec.Struct, frozen=True, kw_only=True):
-    """A listing.
-
-    Attributes:
-        path: without the root.
-        query: what is always asked for.
-        symbol: the parameter that names a symbol.
-        rows: what reads a row.
-        page: the parameter that says which page, or after how many rows.
-        size: the parameter that says how many rows.
-        accounts: which accounts are listed, each by itself.
-    """
-
-    path: str
-    query: str = "status=open"
-    symbol: str = "contract"
-    rows: toolkit.RowDecoder[Any, Any]
-    page: Literal["page", "page_num", "offset"] = "offset"
-    size: Literal["limit", "page_size"] = "limit"
-    accounts: Accounts = Accounts()
-
-
 class Book(msgspec.Struct, frozen=True, kw_only=True):
-    """A book.
+    """A book, and how it is asked. Its paths follow the root.
 
     Attributes:
         name: as in ``books=``.
-        cancel: the path of its cancel, without the root.
+        cancel: the path of its cancel.
         wrapped: whether its rows are in an object, and its cancel is a ``POST``.
         expires: whether its cancel takes an expiry.
         accounts: which accounts it is cancelled in, each by a call.
-        all: its listing.
+        listed: the path of its listing.
+        query: what that is always asked for.
+        symbol: the parameter that names a symbol.
+        page: the parameters that say which page, or after how many rows, and how many rows.
+        listed_accounts: which accounts are listed, each by itself.
         one: its listing of a symbol, where that is another.
         order: the path of one of its orders.
         absent: the label that says that there is no such book, so that nothing is open.
@@ -84,79 +61,65 @@ class Book(msgspec.Struct, frozen=True, kw_only=True):
     wrapped: bool = False
     expires: bool = False
     accounts: Accounts = Accounts()
-    all: Listing
-    one: Listing | None = None
+    listed: str
+    query: str = "status=open"
+    symbol: str = "contract"
+    page: tuple[str, str] = ("offset", "limit")
+    listed_accounts: Accounts = Accounts()
+    one: str = ""
     order: str
     absent: str = ""
 
     @property
-    def call(self) -> tuple[str, str]:
-        """Method and path of its cancel."""
-        return "POST" if self.wrapped else "DELETE", self.cancel
+    def method(self) -> str:
+        """The method of its cancel."""
+        return "POST" if self.wrapped else "DELETE"
 
 
-def _auto_book(name: str, root: str, rows: toolkit.RowDecoder[Any, Any]) -> Book:
+def _auto_book(name: str, root: str) -> Book:
     """The book of trailing, or of chasing orders."""
     root = f"{root}/autoorder/v1/{name}"
-    listing = Listing(
-        path=f"{root}/list",
+    return Book(
+        name=name,
+        cancel=f"{root}/stop_all",
+        wrapped=True,
+        listed=f"{root}/list",
         query="is_finished=false&sort_by=1",
-        rows=rows,
-        page="page_num",
-        size="page_size",
+        page=("page_num", "page_size"),
+        order=f"{root}/detail?id={{}}",
+        absent=NO_ACCOUNT,
     )
-    cancel, order = f"{root}/stop_all", f"{root}/detail?id={{}}"
-    return Book(name=name, cancel=cancel, wrapped=True, all=listing, order=order, absent=NO_ACCOUNT)
+
+
+def _book(name: str, path: str, **more: Any) -> Book:
+    """A book with one path for its cancel, its listing and its orders."""
+    return Book(name=name, cancel=path, listed=path, order=f"{path}/{{}}", **more)
 
 
 def _futures(settle: str) -> tuple[Book, ...]:
     """The books of a settle coin: what may become an ordinary order goes before those."""
     root = f"/futures/{settle}"
-    orders, triggers = f"{root}/orders", f"{root}/price_orders"
     return (
-        Book(
-            name="stop",
-            cancel=triggers,
-            all=Listing(path=triggers, rows=replies.TRIGGERS),
-            order=f"{triggers}/{{}}",
-            absent=NO_ACCOUNT,
-        ),
-        _auto_book("trail", root, replies.TRAILS),
-        _auto_book("chase", root, replies.CHASES),
-        Book(
-            name="ordinary",
-            cancel=orders,
-            expires=True,
-            all=Listing(path=orders, rows=replies.CONTRACTS),
-            order=f"{orders}/{{}}",
-            absent=NO_ACCOUNT,
-        ),
+        _book("stop", f"{root}/price_orders", absent=NO_ACCOUNT),
+        _auto_book("trail", root),
+        _auto_book("chase", root),
+        _book("ordinary", f"{root}/orders", expires=True, absent=NO_ACCOUNT),
     )
 
 
 _SPOT_BOOKS: Final = (
-    Book(
-        name="stop",
-        cancel="/spot/price_orders",
+    _book(
+        "stop",
+        "/spot/price_orders",
+        symbol="market",
         accounts=_TRIGGERS_OF,
-        all=Listing(
-            path="/spot/price_orders",
-            symbol="market",
-            rows=replies.SPOT_TRIGGERS,
-            accounts=_TRIGGERS_OF,
-        ),
-        order="/spot/price_orders/{}",
+        listed_accounts=_TRIGGERS_OF,
     ),
-    Book(
-        name=POV,
-        cancel=POV_ORDERS,
-        all=Listing(
-            path=POV_ORDERS,
-            symbol="currency_pair",
-            rows=replies.POVS,
-            page="page",
-        ),
-        order=f"{POV_ORDERS}/{{}}",
+    _book(
+        "pov",
+        "/spot/pov_orders",
+        symbol="currency_pair",
+        page=("page", "limit"),
         absent="NOT_FOUND",
     ),
     Book(
@@ -164,34 +127,20 @@ _SPOT_BOOKS: Final = (
         cancel="/spot/orders",
         expires=True,
         accounts=_ORDERS_OF,
-        all=Listing(
-            path="/spot/open_orders",
-            query="",
-            rows=replies.PAIRS,
-            page="page",
-            accounts=_LISTED_OF,
-        ),
-        one=Listing(
-            path="/spot/orders",
-            symbol="currency_pair",
-            rows=replies.SPOT,
-            page="page",
-            accounts=_LISTED_OF,
-        ),
+        listed=ALL_PAIRS,
+        query="",
+        symbol="currency_pair",
+        page=("page", "limit"),
+        listed_accounts=_LISTED_OF,
+        one="/spot/orders?status=open",
         order="/spot/orders/{}",
     ),
-)
-_OPTIONS: Final = Book(
-    name="ordinary",
-    cancel="/options/orders",
-    all=Listing(path="/options/orders", rows=replies.CONTRACTS),
-    order="/options/orders/{}",
 )
 BOOKS: Final[Mapping[str, tuple[Book, ...]]] = {
     "spot": _SPOT_BOOKS,
     "usdt": _futures("usdt"),
     "btc": _futures("btc"),
-    "options": (_OPTIONS,),
+    "options": (_book("ordinary", "/options/orders"),),
 }
 #: How the switch of a category is set, and what names a symbol there.
 SWITCHES: Final = {
@@ -226,9 +175,8 @@ def _limits() -> list[Limit]:
     for category, books in BOOKS.items():
         for book in books:
             seconds = 1.0 if book.name == "ordinary" else 10.0
-            listings = {each.path for each in (book.all, book.one) if each is not None}
-            limits += [_limit(*book.call, seconds=seconds), _limit("GET", book.order)]
-            limits += [_limit("GET", path) for path in sorted(listings)]
+            limits.append(_limit(book.method, book.cancel, seconds=seconds))
+            limits += [_limit("GET", path) for path in (book.listed, book.one, book.order) if path]
         limits.append(_limit("POST", f"{SWITCHES[category][0]}/countdown_cancel_all"))
     clock = Limit(name=" ".join(CLOCK), amount=200, seconds=10.0, of_cancels=False)
     return [*limits, clock]
