@@ -27,6 +27,7 @@ with atheris.instrument_imports(include=["masscancel"]):
         listing,
         stream_is_right,
     )
+    from fuzz_unified import unified
     from masscancel import AscendEX, MassCancelError, OpenOrder, ProtocolError
     from masscancel.calls import Call, Reply, Scope, Stamp
     from masscancel.venues import Binance, Kraken
@@ -201,6 +202,7 @@ def subjects() -> list[Subject]:
             "kraken switch futures", lambda: KRAKEN.switch(Scope("futures"), 60_000), TIME, replies
         ),
     ]
+    found += [Subject(*each) for each in unified()]
     return found
 
 

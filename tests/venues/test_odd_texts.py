@@ -8,9 +8,11 @@ import pytest
 import ascendex_support as ascendex
 import binance_support as binance
 import kraken_support as kraken
-from flows_support import Drive, calls_of
+from flows_support import Drive, calls_of, decoded
 from masscancel import ProtocolError
 from masscancel.calls import Answered, Reply, Scope, Updated
+from masscancel.venues import OKX, Bybit, Gate
+from masscancel.venues.base import Venue
 from masscancel.venues.toolkit import SLICE, RowDecoder, Rows, finish, readable
 
 BTC, PERP = kraken.BTC, kraken.PERP
@@ -117,6 +119,57 @@ def test_ascendex_answers(odd: bytes) -> None:
     assert isinstance(stream.parse(with_odd(update, odd))[0], Updated)
     with pytest.raises(ProtocolError):
         stream.parse(with_odd(update | {"data": order | {"orderId": HERE}}, odd))
+
+
+#: A listing's first page, on which a row has two names that decide something, and others.
+LISTINGS: list[tuple[Venue, str, Any, tuple[str, str]]] = [
+    (
+        Bybit(),
+        "spot",
+        lambda row: {"retCode": 0, "result": {"list": [row], "nextPageCursor": ""}, "note": HERE},
+        ("orderId", "symbol"),
+    ),
+    (OKX(), "spot", lambda row: {"code": "0", "msg": HERE, "data": [row]}, ("ordId", "instId")),
+    (Gate(), "options", lambda row: [row], ("id", "contract")),
+]
+
+
+@odd_texts
+@pytest.mark.parametrize(
+    ("venue", "category", "page", "names"), LISTINGS, ids=["bybit", "okx", "gate"]
+)
+def test_names_that_decide(
+    odd: bytes, venue: Venue, category: str, page: Any, names: tuple[str, str]
+) -> None:
+    """An id or a symbol that can't be read: no proof. Of what is only shown, anything."""
+    (call, *_) = calls_of(venue.open_orders(Scope(category)))
+    row = {"side": "buy", "qty": "1", "sz": "1", "size": "1", names[0]: "a", names[1]: "b"}
+    assert len(decoded(call, with_odd(page(row | {"text": HERE, "more" + HERE: 1}), odd)).rows) == 1
+    for name in names:
+        assert isinstance(decoded(call, with_odd(page(row | {name: HERE}), odd)), ProtocolError)
+
+
+@odd_texts
+def test_what_could_be_read_is_cancelled(odd: bytes) -> None:
+    """Where a cancel begins with a listing; the row that could not be is told."""
+    for venue, scope, page, row, lost in (
+        (Bybit(), Scope("inverse"), LISTINGS[0][2], {"symbol": "BTCUSD"}, {"symbol": HERE}),
+        (
+            OKX(),
+            Scope("spot", None, ("ordinary",)),
+            LISTINGS[1][2],
+            {"instId": "BTC-USDT", "ordId": "1"},
+            {"instId": "BTC-USDT", "ordId": HERE},
+        ),
+    ):
+        drive = Drive(venue.cancel_all(scope, None))
+        both = json.dumps(page(row)).replace(json.dumps(row), json.dumps([row, lost])[1:-1])
+        drive.round(decoded(drive.calls[0], both.encode().replace(HERE.encode(), odd)))
+        (call,) = drive.calls
+        assert call.cancels
+        assert HERE.encode() not in call.body
+        drive.round(ProtocolError("no answer"))
+        assert "may lack" in str(drive.value.__notes__)
 
 
 @odd_texts
