@@ -101,7 +101,7 @@ class Client(Generic[V]):
         if venue.passphrase and not credentials.passphrase:
             raise ConfigurationError(
                 f"a key of {venue.title} has a passphrase, too: Credentials(key, secret, "
-                "passphrase=...), or ..._PASSPHRASE in the environment"
+                "passphrase=...), or PREFIX_PASSPHRASE in the environment, beside PREFIX_API_KEY"
             )
         check_kind("pool", pool, SessionPool | None, "an entered SessionPool")
         check_kind("retry", retry, RetryPolicy | None, "a RetryPolicy")
