@@ -24,6 +24,8 @@ T = TypeVar("T")
 
 #: What would put colour, or more, into a pipe.
 _LOUD = ("FORCE_COLOR", "PY_COLORS", "CLICOLOR_FORCE", "GITHUB_ACTIONS", "TTY_COMPATIBLE")
+#: How a line on standard error begins that is about the journal.
+_JOURNAL = "masscancel: journal: "
 PATIENCE = 30.0  # seconds, for a process that would never end
 
 
@@ -32,15 +34,28 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def without_journal(err: str) -> str:
+    """What a command said on standard error, but of its journal."""
+    lines = err.splitlines(keepends=True)
+    return "".join(line for line in lines if not line.startswith(_JOURNAL))
+
+
 @dataclass
 class Ended:
-    """How a command ended. Whatever it printed, it is plain, on few lines, and holds no secret."""
+    """How a command ended. Whatever it printed, it is plain, on few lines, and holds no secret.
+
+    What it said of its journal stands alone.
+    """
 
     status: int
     out: str
     err: str
+    journal: str = ""
 
     def __post_init__(self) -> None:
+        lines = self.err.splitlines(keepends=True)
+        self.journal = "".join(line for line in lines if line.startswith(_JOURNAL))
+        self.err = without_journal(self.err)
         for text in (self.out, self.err):
             assert not any(secret in text for secret in SECRETS)
             assert "\x1b" not in text

@@ -101,6 +101,14 @@ def _forget_limits() -> None:
 
 
 @pytest.fixture(autouse=True)
+def _journal_of_the_test(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Commands write into a journal of the test's own, not into that of whoever runs the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.getbasetemp() / "state"))
+        yield
+
+
+@pytest.fixture(autouse=True)
 def _measure_few_processes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Measure what is started by a test only if that shows lines which no other test runs."""
     if not request.node.get_closest_marker("cover_processes"):

@@ -59,6 +59,7 @@ NAMES = [
     "cancel_as_completed",
     "cancel_many",
     "cancel_on_exit",
+    "killing",
     "subscribe",
 ]
 

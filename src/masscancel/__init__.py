@@ -27,7 +27,7 @@ from masscancel.errors import (
     VenueError,
     VenueUnavailable,
 )
-from masscancel.events import subscribe
+from masscancel.events import killing, subscribe
 from masscancel.fanout import (
     Cancellable,
     FanOutReport,
@@ -87,6 +87,7 @@ __all__ = [
     "cancel_as_completed",
     "cancel_many",
     "cancel_on_exit",
+    "killing",
     "subscribe",
 ]
 

@@ -596,7 +596,7 @@ class Client(Generic[V]):
         except BaseException as problem:
             operation.finished("ended by its caller", loop.time(), problem)
             raise
-        operation.finished(outcome, loop.time())
+        operation.finished(outcome, loop.time(), value=value)
         return value
 
     async def _confirm(self, operation: Operation, settle: float | None) -> Confirmation:

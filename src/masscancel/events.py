@@ -6,7 +6,11 @@ for what a person wants to read after a kill, DEBUG for each attempt. Nothing in
 """
 
 import logging
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from random import getrandbits
 from typing import Final
 
 from masscancel.calls import Scope
@@ -20,17 +24,24 @@ __all__ = [
     "Event",
     "GateOpened",
     "GateShut",
+    "Kill",
+    "KillEnded",
+    "KillStarted",
     "Listener",
     "OriginBlocked",
     "Publisher",
     "SwitchFired",
+    "TargetEnded",
+    "current_kill",
+    "join_kill",
+    "killing",
     "subscribe",
 ]
 
 log = logging.getLogger("masscancel")
 
 
-class Event(Value, frozen=True, kw_only=True, tag=True):
+class Event(Value, frozen=True, kw_only=True, tag=True, gc=False):
     """Anything that happens."""
 
     @property
@@ -49,6 +60,7 @@ class CallStarted(Event, frozen=True, kw_only=True):
         account: the label of the account, or 8 hex digits of its key's SHA-256.
         scope: what it covers.
         timeout: the time it has, in seconds.
+        kill_id: the kill that it is a part of, ``""`` if it is none.
     """
 
     call_id: str
@@ -57,6 +69,7 @@ class CallStarted(Event, frozen=True, kw_only=True):
     account: str
     scope: Scope
     timeout: float
+    kill_id: str = ""
 
 
 class AttemptSent(Event, frozen=True, kw_only=True):
@@ -124,6 +137,14 @@ class CallEnded(Event, frozen=True, kw_only=True):
         may_have_executed: whether something may have been carried out that no answer tells of.
         attempts: how many there were.
         elapsed: from its beginning, in seconds.
+        books: the books that it covered, as far as an Ack or a Confirmation says so.
+        left_out: the books of the category that it left out, likewise.
+        cancelled: ids of orders that an answer or a proof says are cancelled; ``None`` where
+            neither tells.
+        filled: ids of orders that were seen to fill on the way out; ``None`` likewise.
+        residual: ids of orders that were still open when the time was up.
+        received_at_ms: when the venue says that it received the cancel, in its own time, ms since
+            the epoch; ``None`` where it does not say.
     """
 
     call_id: str
@@ -137,6 +158,12 @@ class CallEnded(Event, frozen=True, kw_only=True):
     may_have_executed: bool = False
     attempts: int
     elapsed: float
+    books: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+    cancelled: tuple[str, ...] | None = None
+    filled: tuple[str, ...] | None = None
+    residual: tuple[str, ...] = ()
+    received_at_ms: int | None = None
 
     @property
     def level(self) -> int:
@@ -228,6 +255,87 @@ class SwitchFired(Event, frozen=True, kw_only=True):
         return f"the dead man's switch fires after {silence}: {', '.join(self.targets)}"
 
 
+class KillStarted(Event, frozen=True, kw_only=True):
+    """A kill has begun: the cancel of one target or many, for one reason.
+
+    Attributes:
+        kill_id: what its other events carry, too.
+        reason: why, in the words of whoever kills; ``""`` if nothing was said.
+        actor: who, in the words of whoever kills; ``""`` for the user of this process.
+        what: what it covers, for people; ``""`` if nothing was said.
+    """
+
+    kill_id: str
+    reason: str
+    actor: str
+    what: str
+
+    @property
+    def level(self) -> int:
+        """What a person wants to read."""
+        return logging.INFO
+
+    def __str__(self) -> str:
+        what = f": {self.what}" if self.what else ""
+        reason = f"; {self.reason}" if self.reason else ""
+        actor = f"; by {self.actor}" if self.actor else ""
+        return f"kill {self.kill_id} begins{what}{reason}{actor}"
+
+
+class TargetEnded(Event, frozen=True, kw_only=True):
+    """One target of a kill has its outcome. A call that was made for it has ended before.
+
+    Attributes:
+        kill_id: whose target it is.
+        account: as in :class:`CallStarted`.
+        scope: what was to be cancelled.
+        ok: whether it was acknowledged, or proven flat where that was asked for.
+        outcome: in a word, such as ``"acknowledged"``, or what went wrong.
+        error: the name of the error's class, ``""`` if there is none.
+        may_have_executed: whether something may have been carried out that no answer tells of.
+        elapsed: from the beginning of the kill, or of the fan-out within it, in seconds.
+    """
+
+    kill_id: str
+    account: str
+    scope: Scope
+    ok: bool
+    outcome: str
+    error: str = ""
+    may_have_executed: bool = False
+    elapsed: float
+
+
+class KillEnded(Event, frozen=True, kw_only=True):
+    """A kill has ended.
+
+    Attributes:
+        kill_id: whose end it is.
+        targets: how many targets have their outcome.
+        failed: how many of them failed.
+        unknown: of how many something may have been carried out that no answer tells of.
+        error: the name of the exception that ended it, ``""`` if none did.
+        elapsed: from its beginning, in seconds.
+    """
+
+    kill_id: str
+    targets: int
+    failed: int
+    unknown: int
+    error: str = ""
+    elapsed: float
+
+    @property
+    def level(self) -> int:
+        """What a person wants to read."""
+        return logging.INFO
+
+    def __str__(self) -> str:
+        counts = f"{self.targets} targets, {self.failed} failed, {self.unknown} of them unknown"
+        ended = f"; ended by {self.error}" if self.error else ""
+        return f"kill {self.kill_id} has ended: {counts}, {self.elapsed:.3f} s{ended}"
+
+
 Listener = Callable[[Event], object]
 
 
@@ -299,3 +407,125 @@ def subscribe(listener: Listener) -> Callable[[], None]:
         >>> unsubscribe = masscancel.subscribe(print)
     """
     return PROCESS.subscribe(listener)
+
+
+class Kill:
+    """One kill while it goes on: counts its targets, and publishes what becomes of each.
+
+    Args:
+        reason: why.
+        actor: who.
+        what: what it covers, for people.
+    """
+
+    __slots__ = ("_began_at", "_failed", "_targets", "_unknown", "id")
+
+    def __init__(self, reason: str = "", *, actor: str = "", what: str = "") -> None:
+        self.id = f"{getrandbits(64):016x}"
+        self._targets = self._failed = self._unknown = 0
+        self._began_at = time.monotonic()
+        if PROCESS.active:
+            PROCESS.publish(KillStarted(kill_id=self.id, reason=reason, actor=actor, what=what))
+
+    def target_ended(
+        self,
+        account: str,
+        scope: Scope,
+        outcome: str,
+        *,
+        error: str = "",
+        may_have_executed: bool = False,
+        elapsed: float,
+    ) -> None:
+        """Publish what has become of a target; a fan-out does so by itself.
+
+        Args:
+            account: the account's label.
+            scope: what was to be cancelled there.
+            outcome: in a word, or what went wrong.
+            error: the name of the error's class, ``""`` if there is none.
+            may_have_executed: whether something may have been carried out nevertheless.
+            elapsed: since it was begun, in seconds.
+        """
+        self._targets += 1
+        self._failed += bool(error)
+        self._unknown += may_have_executed
+        if PROCESS.active:
+            PROCESS.publish(
+                TargetEnded(
+                    kill_id=self.id,
+                    account=account,
+                    scope=scope,
+                    ok=not error,
+                    outcome=outcome,
+                    error=error,
+                    may_have_executed=may_have_executed,
+                    elapsed=elapsed,
+                )
+            )
+
+    def end(self, problem: BaseException | None = None) -> None:
+        """Publish the end."""
+        if PROCESS.active:
+            PROCESS.publish(
+                KillEnded(
+                    kill_id=self.id,
+                    targets=self._targets,
+                    failed=self._failed,
+                    unknown=self._unknown,
+                    error="" if problem is None else type(problem).__name__,
+                    elapsed=time.monotonic() - self._began_at,
+                )
+            )
+
+
+_current: Final[ContextVar[Kill | None]] = ContextVar("masscancel_kill", default=None)
+
+
+def current_kill() -> Kill | None:
+    """The kill that what runs here is a part of, if any."""
+    return _current.get()
+
+
+def join_kill(reason: str = "", *, actor: str = "", what: str = "") -> tuple[Kill, bool]:
+    """The kill that what runs here is a part of, or a new one, which all that follows is.
+
+    Returns:
+        The kill, and whether it is new: then it is the caller who ends it.
+    """
+    kill = _current.get()
+    if kill is not None:
+        return kill, False
+    kill = Kill(reason, actor=actor, what=what)
+    _current.set(kill)
+    return kill, True
+
+
+@contextmanager
+def killing(reason: str = "", *, actor: str = "", what: str = "") -> Iterator[Kill]:
+    """Make one kill of all that is cancelled within the block, and say why and who.
+
+    Every call and every fan-out of the block, and of tasks that are started in it, carries the
+    kill's id in its events. A fan-out outside of such a block is a kill of its own, without a
+    reason. Within another such block, this one is a part of it.
+
+    Args:
+        reason: why, such as ``"drawdown limit"``.
+        actor: who, such as ``"risk-engine"``; ``""`` for the user of this process.
+        what: what it covers, for people.
+
+    Example:
+        >>> with masscancel.killing("drawdown limit", actor="risk-engine"):
+        ...     report = await masscancel.cancel_many(targets, confirm=True)
+    """
+    kill, is_new = join_kill(reason, actor=actor, what=what)
+    problem = None
+    try:
+        yield kill
+    except BaseException as raised:
+        problem = raised
+        raise
+    finally:
+        if is_new:
+            _current.set(None)
+            kill.end(problem)

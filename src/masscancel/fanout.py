@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager
 from contextvars import copy_context
 from functools import partial
@@ -23,6 +23,7 @@ from masscancel.errors import (
     MassCancelError,
     OutcomeUnknown,
 )
+from masscancel.events import Kill, join_kill
 from masscancel.models import Ack, Confirmation
 from masscancel.transport.limiter import Limiter, Ticket
 
@@ -387,6 +388,7 @@ class _FanOut:
         self._settle = settle
         self._gate = gate
         self._context = copy_context()
+        self._kill: Kill | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._note = note
         self._left = len(self._targets)
@@ -411,12 +413,28 @@ class _FanOut:
         self._began_at = self._loop.time()
         if self._gate is not None:
             self._gate.shut()
+        if not self._left:  # as to check the arguments alone
+            self.ended.set()
+            yield
+            return
+        self._kill, is_new = self._context.run(join_kill, what=in_words(self._targets))
+        problem = None
+        try:
+            async with self._under_way():
+                yield
+        except BaseException as raised:
+            problem = raised
+            raise
+        finally:
+            if is_new:
+                self._kill.end(problem)
+
+    @asynccontextmanager
+    async def _under_way(self) -> AsyncIterator[None]:
         timer = self._loop.call_at(self._deadline, self._give_up)
         self._sort()
         self._filling.extend(queue.limiters[0] for queue in self._queues.values())
         self._fill()
-        if not self._left:
-            self.ended.set()
         try:
             yield
         finally:
@@ -523,10 +541,24 @@ class _FanOut:
             self._failures.append((target, error))
             if self._loop.time() < self._deadline:
                 self._log_failures()
+        self._publish(outcome, "acknowledged" if outcome.confirmation is None else "proven flat")
         self._note(index, outcome)
         self._left -= 1
         if not self._left:
             self.ended.set()
+
+    def _publish(self, outcome: Outcome, word: str) -> None:
+        """Publish what has become of a target."""
+        target, error = outcome.target, outcome.error
+        if self._kill is not None:
+            self._kill.target_ended(
+                target.client.account,
+                Scope(target.account_category, target.symbol, target.books),
+                word if error is None else error.message,
+                error="" if error is None else type(error).__name__,
+                may_have_executed=error is not None and error.may_have_executed,
+                elapsed=outcome.elapsed,
+            )
 
     def _log_failures(self) -> None:
         """Log failures; those of a crowd that is late, some in a turn of the loop."""
@@ -574,6 +606,11 @@ def list_targets(targets: Target | Iterable[Target]) -> list[Target]:
                 f"the client of a target can't be {type(client).__name__}: give a Client"
             )
     return found
+
+
+def in_words(targets: Sequence[Target]) -> str:
+    """Say what targets are: the only one, or how many."""
+    return str(targets[0]) if len(targets) == 1 else f"{len(targets)} targets"
 
 
 def _wrapped(problem: Exception) -> MassCancelError:

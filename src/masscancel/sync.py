@@ -9,6 +9,8 @@ import asyncio
 import threading
 from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import Future
+from contextvars import copy_context
+from functools import partial
 from typing import Any, TypeVar
 
 from masscancel.client import Client
@@ -146,6 +148,8 @@ def _in_a_thread(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         except BaseException as problem:  # noqa: BLE001  # it goes to the caller
             result.set_exception(problem)
 
-    thread = threading.Thread(target=run, name="masscancel-sync", daemon=True)
+    # in the caller's context: the call may be a part of a kill
+    work_here = partial(copy_context().run, run)
+    thread = threading.Thread(target=work_here, name="masscancel-sync", daemon=True)
     thread.start()
     return result.result()

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from cli_support import PATIENCE, Shell, at_a_terminal, finish, spawn
+from cli_support import PATIENCE, Shell, at_a_terminal, finish, spawn, without_journal
 from guard_here import QUICK, Here, guarding_here
 from masscancel import FanOutReport
 from masscancel.cli.status import GuardStatus, Status
@@ -169,9 +169,9 @@ def test_no_check(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def raw(here: Here, *arguments: str) -> tuple[int, str]:
-    """The guard's status and what it said, on as many lines as it takes."""
+    """The guard's status and what it said, on as many lines as it takes, but of its journal."""
     status, _, err = here.raw(*arguments)
-    return status, err
+    return status, without_journal(err)
 
 
 # The cancel fails, although the command ended well.

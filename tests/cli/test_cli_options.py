@@ -63,7 +63,7 @@ def plain(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_every_command_is_there() -> None:
     """Those of the plan, each with help, and with the exit statuses or where they stand."""
-    names = "demo kill accounts doctor cancel orders watch guard sim venues"
+    names = "demo kill accounts doctor cancel orders watch guard journal sim venues"
     assert list(COMMANDS) == names.split()
     epilogs = {"guard": GUARD_EPILOG, "kill": KILL_EPILOG, "doctor": DOCTOR_EPILOG}
     for name, command in COMMANDS.items():

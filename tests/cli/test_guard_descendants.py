@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from cli_support import Shell, spawn
+from cli_support import Shell, spawn, without_journal
 from masscancel.cli.status import GuardStatus
 from masscancel.sim import SimulatedExchange
 
@@ -86,8 +86,8 @@ def is_alive(pid: int) -> bool:
 
 
 def text_of(said: Path) -> str:
-    """What the guard has said."""
-    return said.read_text(encoding="utf-8")
+    """What the guard has said, but of its journal."""
+    return without_journal(said.read_text(encoding="utf-8"))
 
 
 def named(said: str) -> tuple[int, str]:

@@ -45,9 +45,11 @@ from masscancel import (
     cancel_as_completed,
     cancel_many,
     cancel_on_exit,
+    killing,
     subscribe,
 )
 from masscancel.events import CallEnded, Event
+from masscancel.journal import Head, Journal, Row, rows
 
 credentials = Credentials("key", "secret")
 assert_type(Credentials("key", "secret", label="mm-17"), Credentials)
@@ -239,6 +241,15 @@ def a_listener(event: Event) -> None:
 
 unsubscribe = subscribe(a_listener)
 unsubscribe()
+
+with Journal("kills.sqlite", actor="risk-engine") as journal:
+    unsubscribe = subscribe(journal)
+    with killing("drawdown limit", actor="risk-engine", what="the desk") as kill:
+        assert_type(kill.id, str)
+    head = journal.head()
+    assert_type(head, Head | None)
+    assert_type(journal.verify(head).problems, tuple[str, ...])
+    assert_type(next(rows(journal.path)), Row)
 
 
 async def anything_cancellable(client: Cancellable) -> None:

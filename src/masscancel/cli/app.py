@@ -43,6 +43,7 @@ _COMMANDS: Final = {
     "orders": "masscancel.cli.orders",
     "watch": "masscancel.cli.watch",
     "guard": "masscancel.cli.guard",
+    "journal": "masscancel.cli.journal",
     "sim": "masscancel.cli.simulate",
     "venues": "masscancel.cli.venues",
 }

@@ -46,11 +46,13 @@ from masscancel.cli.options import (
     VenueName,
     credential_variables,
 )
+from masscancel.cli.records import JournalFile, NoJournal, journal_for
 from masscancel.cli.render import complain, remark
 from masscancel.cli.selection import AccountsFile, Tags, chosen
 from masscancel.cli.status import GuardStatus, Known, Status, status_of
 from masscancel.doctor import examine_many
 from masscancel.errors import short
+from masscancel.events import killing
 from masscancel.models import Permission
 from masscancel.protection.process import FORWARDED, Child, LeftBehind
 from masscancel.redaction import redact_text
@@ -167,6 +169,8 @@ def guard(
     ] = False,
     on_fire: OnFire = None,
     on_fire_timeout: OnFireTimeout = 10.0,
+    journal: JournalFile = None,
+    no_journal: NoJournal = False,
     json_lines: Annotated[
         bool,
         typer.Option(
@@ -204,13 +208,14 @@ def guard(
     requests.
 
     What it can't survive: its own SIGKILL, and the machine's end. beat() returns False then.
-    docs/guard.md has more: systemd, containers, JSON, what is out of reach.
+    docs/guard.md has more: systemd, containers, JSON, what is out of reach. What happens is written
+    into the journal; at the end, its head is said.
     """
     known: Known = ctx.obj
     _open_standard_streams()
     lines = JsonLines(wanted=json_lines)
     status: int = Status.INTERRUPTED
-    error = None
+    error = written = None
     actions = actions_of(on_fire)
     outcome: dict[str, Any] = {"ok": False}
     try:
@@ -237,7 +242,13 @@ def guard(
             as_json=json_lines,
             outcome=outcome,
         )
-        status = asyncio.run(_guard(plan, known, lines))
+        with journal_for(journal, no_journal=no_journal) as record:
+            try:
+                record.check()
+                status = asyncio.run(_guard(plan, known, lines))
+            finally:
+                if known.may_have_executed:
+                    written = record.say()
     except Exception as problem:
         if known.may_have_executed:
             odd = f"unexpected {type(problem).__name__}, please report it"
@@ -251,7 +262,8 @@ def guard(
             complain(f"{problem}; the command was not started")
             status = status_of(problem)
     finally:
-        lines.say("end", status=int(status), started=known.may_have_executed, error=error)
+        started = known.may_have_executed
+        lines.say("end", status=int(status), started=started, error=error, journal=written)
         lines.close()
         if known.may_have_executed:
             fire(actions, {"status": status, **outcome}, by="guard", timeout=on_fire_timeout)
@@ -448,7 +460,7 @@ async def _run(plan: Plan, targets: Sequence[Target], known: Known, lines: JsonL
                 ],
             )
         finally:
-            report = await _cancel(plan, targets, lines)
+            report = await _cancel(plan, child, targets, lines)
     outcomes = report.to_dict()["outcomes"]
     plan.outcome.update(ok=report.all_ok, stalled=not has_ended, how=child.death, outcomes=outcomes)
     pulse.cancel()
@@ -515,14 +527,17 @@ def _client(target: Target) -> Client[Any]:
     return target.client
 
 
-async def _cancel(plan: Plan, targets: Sequence[Target], lines: JsonLines) -> FanOutReport:
-    return await cancel_many(
-        targets,
-        confirm=True,
-        timeout=plan.cancel_timeout,
-        settle=plan.settle,
-        on_outcome=lambda outcome: lines.say("outcome", **outcome.to_dict()),
-    )
+async def _cancel(
+    plan: Plan, child: Child, targets: Sequence[Target], lines: JsonLines
+) -> FanOutReport:
+    with killing(f"guard: the command {child.death}", what=", ".join(map(str, targets))):
+        return await cancel_many(
+            targets,
+            confirm=True,
+            timeout=plan.cancel_timeout,
+            settle=plan.settle,
+            on_outcome=lambda outcome: lines.say("outcome", **outcome.to_dict()),
+        )
 
 
 def _not_started(program: str, error: OSError) -> int:

@@ -15,14 +15,17 @@ from msgspec.structs import replace
 
 from masscancel import Accounts, ConfigurationError, Outcome, SessionPool, cancel_many
 from masscancel.arguments import check_settle, check_timeout
+from masscancel.calls import Scope
 from masscancel.cli.failures import failure
 from masscancel.cli.kill_rows import Row, Rows
 from masscancel.cli.kill_screen import Watched, say_rows
 from masscancel.cli.on_fire import OnFire, OnFireTimeout, actions_of, fire
 from masscancel.cli.options import AsJson, Settle
+from masscancel.cli.records import JournalFile, NoJournal, journal_for
 from masscancel.cli.render import complain, count, named, print_json, remark
 from masscancel.cli.selection import AccountsFile, OnlyVenue, Selectors, Tags, chosen
 from masscancel.cli.status import KillStatus, Known
+from masscancel.events import killing
 
 __all__ = ["kill"]
 
@@ -70,6 +73,8 @@ def kill(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask before cancelling.")] = False,
     on_fire: OnFire = None,
     on_fire_timeout: OnFireTimeout = 10.0,
+    journal: JournalFile = None,
+    no_journal: NoJournal = False,
     as_json: AsJson = False,
 ) -> int:
     """Cancel every open order of every account in the accounts file, at once, and prove it.
@@ -80,6 +85,9 @@ def kill(
     refused, not widened.
 
     Ctrl-C once changes nothing: the cancels go on. Twice ends it with what is known.
+
+    What happens is written to the journal, beside the cancels; the last line has its head, which
+    shows later that nothing was changed: 'masscancel journal verify --head HEAD'.
 
     Try:
 
@@ -107,14 +115,16 @@ def kill(
         return KillStatus.DECLINED
     rows = Rows.of(accounts)
     watched = Watched(rows, dry_run=dry_run, quiet=as_json)
-    work = _list(plan, rows, watched) if dry_run else _kill(plan, rows, watched, known)
     document: dict[str, Any] = {"ok": False, "rows": []}
-    if not dry_run:
+    if dry_run:
+        elapsed = asyncio.run(_list(plan, rows, watched))
+    else:
         actions, within = actions_of(on_fire), on_fire_timeout
         ctx.call_on_close(lambda: fire(actions, document, by="kill", timeout=within))
-    elapsed = asyncio.run(work)
-    if not dry_run:
-        known.done("the table says what is known")
+        with journal_for(journal, no_journal=no_journal) as record:
+            elapsed = asyncio.run(_kill(plan, rows, watched, known))
+            known.done("the table says what is known")
+            document["journal"] = record.end()
     document |= _fields(plan, rows, elapsed, dry_run=dry_run)
     if as_json:
         print_json(document)
@@ -124,6 +134,8 @@ def kill(
     known.is_over = True
     for line in rows.complaints():
         complain(line)
+    if not dry_run:
+        record.say()
     return rows.status
 
 
@@ -175,12 +187,21 @@ def _kept(books: Sequence[str]) -> str:
 async def _kill(plan: Plan, rows: Rows, watched: Watched, known: Known) -> float:
     """Cancel everything; the seconds that it took. Each row learns what became of it."""
     started = time.monotonic()
+    what = f"{count(len(rows.each), 'row')} of {plan.accounts.path}"
     async with SessionPool() as pool:
         pool.subscribe(known.note)
         pool.subscribe(rows.note)
-        with watched.shown(), _ended_by_the_second_signal() as ended:
+        with (
+            killing(plan.reason, what=what) as kill_,
+            watched.shown(),
+            _ended_by_the_second_signal() as ended,
+        ):
             async with plan.accounts.open(pool=pool, timeout=plan.timeout, wait=False) as targets:
                 rows.begin(targets)
+                for each in plan.accounts.unreadable:
+                    kill_.target_ended(
+                        each.name, Scope(""), each.problem, error="ConfigurationError", elapsed=0.0
+                    )
 
                 def note(outcome: Outcome) -> None:
                     rows.end(outcome)

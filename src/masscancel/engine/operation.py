@@ -1,15 +1,23 @@
 """An operation: what one public call is doing, by when, and what it has tried."""
 
 import time
+from itertools import chain
 from random import getrandbits
-from typing import Final
+from typing import Any, Final
 
 from masscancel.calls import Precedence, Scope
 from masscancel.engine.attempt import LiveAttempt
 from masscancel.engine.gate import OrderGate
-from masscancel.errors import MassCancelError
-from masscancel.events import AttemptEnded, AttemptSent, CallEnded, CallStarted, Publisher
-from masscancel.models import Attempt, Via
+from masscancel.errors import MassCancelError, NotFlat
+from masscancel.events import (
+    AttemptEnded,
+    AttemptSent,
+    CallEnded,
+    CallStarted,
+    Publisher,
+    current_kill,
+)
+from masscancel.models import Ack, Attempt, Confirmation, Via
 from masscancel.transport.limiter import Limiter, Ticket
 
 __all__ = ["TOO_LATE", "Operation"]
@@ -142,6 +150,7 @@ class Operation:
         """Publish the beginning."""
         self._events, self._started_at = events, now
         self.id = f"{getrandbits(64):016x}"
+        kill = current_kill()
         events.publish(
             CallStarted(
                 call_id=self.id,
@@ -150,6 +159,7 @@ class Operation:
                 account=self.account,
                 scope=self.scope,
                 timeout=self.deadline - now,
+                kill_id="" if kill is None else kill.id,
             )
         )
 
@@ -186,7 +196,9 @@ class Operation:
                 )
             )
 
-    def finished(self, outcome: str, now: float, error: BaseException | None = None) -> None:
+    def finished(
+        self, outcome: str, now: float, error: BaseException | None = None, value: object = None
+    ) -> None:
         """Publish the end. Of what its caller has ended, an attempt may be carried out still."""
         if self._events is not None:
             self._events.publish(
@@ -202,5 +214,32 @@ class Operation:
                     may_have_executed=self._may_have_executed(error),
                     attempts=len(self._attempts),
                     elapsed=now - self._started_at,
+                    **_orders(error if value is None else value),
                 )
             )
+
+
+def _orders(result: object) -> dict[str, Any]:
+    """What a result says of books and orders, as fields of :class:`CallEnded`."""
+    match result:
+        case Ack():
+            return {
+                "books": result.books,
+                "left_out": result.left_out,
+                "cancelled": result.cancelled,
+                "received_at_ms": result.timestamp_ms,
+            }
+        case Confirmation():
+            seen = [*(ack.cancelled for ack in result.acks), result.cancelled]
+            named = [ids for ids in seen if ids is not None]
+            times = [ack.timestamp_ms for ack in result.acks if ack.timestamp_ms is not None]
+            return {
+                "books": result.books,
+                "left_out": result.left_out,
+                "cancelled": tuple(dict.fromkeys(chain(*named))) if named else None,
+                "filled": result.filled,
+                "received_at_ms": times[0] if times else None,
+            }
+        case NotFlat():
+            return {"residual": tuple(order.order_id for order in result.residual)}
+    return {}

@@ -21,8 +21,8 @@ from typing import Any, Final, Literal, Self
 from masscancel.arguments import check_timeout
 from masscancel.engine.gate import OrderGate
 from masscancel.errors import ConfigurationError, MassCancelError
-from masscancel.events import SwitchFired
-from masscancel.fanout import FanOutReport, Target, cancel_many
+from masscancel.events import SwitchFired, killing
+from masscancel.fanout import FanOutReport, Target, cancel_many, in_words
 from masscancel.protection.on_exit import check_targets, note_failures, prepare
 from masscancel.protection.twins import Twinned, twins_of
 from masscancel.transport.waiting import finish, run_to_end
@@ -286,13 +286,15 @@ class DeadMansSwitch:
     async def _fire(self, targets: list[Target]) -> None:
         self.fired = True
         events = targets[0].client.pool.events  # type: ignore[attr-defined]  # a Twinned
+        silent_for = _clock() - self._last_beat
         if events.active:
-            silent_for = _clock() - self._last_beat
             named = tuple(map(str, self._targets))
             events.publish(SwitchFired(targets=named, silent_for=silent_for))
-        self.report = await cancel_many(
-            targets, confirm=True, timeout=self._cancel_timeout, gate=self._gate
-        )
+        why = f"the dead man's switch: {silent_for:.1f} s of silence"
+        with killing(why, what=in_words(targets)):
+            self.report = await cancel_many(
+                targets, confirm=True, timeout=self._cancel_timeout, gate=self._gate
+            )
         if self._on_fire is not None:
             try:
                 self._on_fire(self.report)

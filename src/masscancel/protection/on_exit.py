@@ -15,12 +15,14 @@ from typing import Any, Final, Self
 from masscancel.arguments import check_timeout
 from masscancel.engine.gate import OrderGate
 from masscancel.errors import ConfigurationError, DeadlineExceeded
+from masscancel.events import killing
 from masscancel.fanout import (
     Cancellable,
     FanOutReport,
     Outcome,
     Target,
     cancel_many,
+    in_words,
     list_targets,
 )
 from masscancel.protection.signals import SIGNALS
@@ -194,7 +196,9 @@ class cancel_on_exit:  # noqa: N801  # reads as what it does: async with cancel_
 
     async def _rescue(self) -> None:
         async with twins_of(self._targets) as targets:
-            await cancel_many(targets, timeout=self._timeout, confirm=self._confirm)
+            why = "cancel_on_exit: the event loop stands still"
+            with killing(why, what=in_words(targets)):
+                await cancel_many(targets, timeout=self._timeout, confirm=self._confirm)
 
     async def _cancel(self) -> tuple[FanOutReport, bool]:
         """Cancel, whatever is cancelled meanwhile; the report, and whether this task was."""
@@ -218,12 +222,14 @@ class cancel_on_exit:  # noqa: N801  # reads as what it does: async with cancel_
 
     async def _cancel_many(self, *, confirm: bool, timeout: float | None = None) -> FanOutReport:
         timeout = self._timeout if timeout is None else timeout
-        return await cancel_many(
-            self._targets,
-            timeout=timeout,
-            confirm=confirm,
-            gate=self._gate,
-        )
+        why = "a signal" if self._inside else "the block has ended"
+        with killing(f"cancel_on_exit: {why}", what=in_words(self._targets)):
+            return await cancel_many(
+                self._targets,
+                timeout=timeout,
+                confirm=confirm,
+                gate=self._gate,
+            )
 
 
 def note_failures(report: FanOutReport, onto: BaseException, what: str) -> None:
