@@ -3,12 +3,27 @@
 import asyncio
 import logging
 from collections.abc import Iterator
+from typing import TypeVar
 
 import msgspec
 import pytest
 
 import masscancel
-from masscancel import MassCancelError, OrderGate, RetryPolicy, ScopeError, Target, cancel_many
+import masscancel.sync
+from masscancel import (
+    Credentials,
+    DeadMansSwitch,
+    MassCancelError,
+    NotFlat,
+    OrderGate,
+    RetryPolicy,
+    ScopeError,
+    Target,
+    cancel_as_completed,
+    cancel_many,
+    cancel_on_exit,
+    killing,
+)
 from masscancel.events import (
     AttemptEnded,
     AttemptSent,
@@ -17,9 +32,15 @@ from masscancel.events import (
     Event,
     GateOpened,
     GateShut,
+    KillEnded,
+    KillStarted,
+    SwitchFired,
+    TargetEnded,
 )
-from masscancel.sim import Answer, Hang, SimulatedExchange
+from masscancel.sim import Answer, Hang, OnCancel, Script, SimulatedExchange
 from support import SECRETS, account_of, client_of
+
+T = TypeVar("T", bound=Event)
 
 pytestmark = pytest.mark.asyncio
 
@@ -211,3 +232,99 @@ async def test_the_gate_is_told_before_anybody_else(exchange: SimulatedExchange)
         await asyncio.sleep(0)
     assert unresolved[1] > 0  # at AttemptSent
     assert unresolved[-1] == 0
+
+
+# Kills.
+
+
+def of_type(heard: list[Event], kind: type[T]) -> list[T]:
+    """The events of one kind."""
+    return [event for event in heard if isinstance(event, kind)]
+
+
+async def test_a_fan_out_is_a_kill(exchange: SimulatedExchange, heard: list[Event]) -> None:
+    """Its beginning, each target, its end; and its calls carry its id."""
+    no = Answer(403, b'{"code":200015}')
+    exchange.faults.add(no, operation="cancel-all", path="margin", times=None)
+    async with client_of(exchange, account_of(exchange)) as client:
+        targets = [Target(client, name) for name in ("cash", "margin", "nonsense")]
+        await cancel_many(targets)
+        await client.cancel_all("cash")
+    (begun,), (ended,) = of_type(heard, KillStarted), of_type(heard, KillEnded)
+    assert (begun.what, begun.reason) == ("3 targets", "")
+    assert (ended.targets, ended.failed, ended.unknown) == (3, 2, 0)
+    assert {each.error for each in of_type(heard, TargetEnded)} == {
+        *("", "PermissionDenied", "ScopeError")
+    }
+    ids = [each.kill_id for each in of_type(heard, CallStarted)]
+    assert ids == [begun.kill_id, begun.kill_id, ""]
+
+
+async def test_what_is_cancelled_for_one_reason_is_one_kill(
+    exchange: SimulatedExchange, heard: list[Event]
+) -> None:
+    """Fan-outs, single calls, calls without await, a block within the block."""
+    account = account_of(exchange)
+    async with client_of(exchange, account) as client:
+        with killing("drawdown", actor="risk", what="the desk") as kill:
+            await cancel_many(Target(client, "cash"))
+            async for _ in cancel_as_completed(Target(client, "margin")):
+                pass
+            with killing("another reason"):
+                await client.cancel_all("futures")
+            await asyncio.to_thread(
+                masscancel.sync.cancel_all,
+                *(Credentials(account.api_key, account.api_secret), client.venue, "cash"),
+            )
+        await client.cancel_all("cash")
+    (begun,) = of_type(heard, KillStarted)
+    assert (begun.kill_id, begun.reason, begun.actor) == (kill.id, "drawdown", "risk")
+    ids = [each.kill_id for each in of_type(heard, CallStarted)]
+    assert ids == [kill.id] * 4 + [""]
+    (ended,) = of_type(heard, KillEnded)
+    assert (ended.targets, ended.error) == (2, "")
+
+
+async def test_a_kill_that_an_exception_ends(heard: list[Event]) -> None:
+    """It goes on to its owner, and the end says its name."""
+    with pytest.raises(RuntimeError), killing("a test"):
+        raise RuntimeError
+    with killing("the next"):
+        pass
+    assert [each.error for each in of_type(heard, KillEnded)] == ["RuntimeError", ""]
+    assert len(of_type(heard, KillStarted)) == 2
+
+
+async def test_protections_say_why_they_kill(
+    exchange: SimulatedExchange, heard: list[Event]
+) -> None:
+    """The end of a block, and silence."""
+    async with client_of(exchange, account_of(exchange)) as client:
+        async with cancel_on_exit(Target(client, "cash")):
+            pass
+        async with DeadMansSwitch(Target(client, "margin")):
+            pass  # left without being disarmed
+    reasons = [each.reason for each in of_type(heard, KillStarted)]
+    assert reasons[0] == "cancel_on_exit: the block has ended"
+    assert reasons[1].startswith("the dead man's switch: ")
+    assert of_type(heard, SwitchFired)
+    assert all(each.kill_id for each in of_type(heard, CallStarted))
+
+
+async def test_the_end_of_a_call_names_orders(
+    exchange: SimulatedExchange, heard: list[Event]
+) -> None:
+    """Ids that were cancelled, those that are still open, books that were left out."""
+    account = account_of(exchange)
+    ids = {order.order_id for order in exchange.open_orders(account, "cash")}
+    exchange.engine.effect_delay_ms = 60  # so that a listing sees them first
+    async with client_of(exchange, account) as client:
+        await client.cancel_all_and_confirm("cash", settle=0.01)
+        exchange.place(account, "margin", "BTC/USDT", script=Script(on_cancel=OnCancel.IGNORE))
+        with pytest.raises(NotFlat) as caught:
+            await client.cancel_all_and_confirm("margin", settle=0.01, timeout=0.5)
+    flat, not_flat = of_type(heard, CallEnded)
+    assert {*(flat.cancelled or ())} == ids
+    assert (flat.filled, flat.residual, flat.books) == ((), (), ("ordinary", "stop"))
+    assert flat.received_at_ms
+    assert not_flat.residual == tuple(order.order_id for order in caught.value.residual) != ()

@@ -116,6 +116,7 @@ def test_futures_open_orders() -> None:
         filled_quantity=Decimal(0),
         order_type="lmt",
         status="untouched",
+        reduce_only=True,
     )
 
 

@@ -208,8 +208,9 @@ def _words(row: Row) -> str:
     match row.kind:
         case "KillStarted":
             who = event["actor"] or row.actor
+            of = f" of {event['what']}" if event["what"] else ""
             reason = f": {event['reason']}" if event["reason"] else ""
-            return f"kill {event['kill_id']} of {event['what']}, by {who}{reason}"
+            return f"kill {event['kill_id']}{of}, by {who}{reason}"
         case "KillEnded":
             of_these = f"{event['failed']} failed, {event['unknown']} unknown"
             ended = f", ended by {event['error']}" if event["error"] else ""

@@ -31,6 +31,8 @@ log = logging.getLogger("masscancel")
 _BATCH: Final = 256
 #: How long to wait before writing is tried again: it doubles from the first to the second. Seconds.
 _AGAIN: Final = (0.1, 5.0)
+#: How often to look whether the queue has room again, in seconds.
+_LOOK: Final = 0.005
 #: How long the end of the interpreter waits for all journals, at most, in seconds.
 _AT_EXIT: Final = 2.0
 #: How much longer a thread may take that is in the middle of something. Seconds.
@@ -174,9 +176,13 @@ class Journal:
         thread = self._thread
         if thread is None or not thread.is_alive():
             return not self._left
+        until = time.monotonic() + timeout
+        while self._queue.qsize() >= self._limit and time.monotonic() < until:
+            time.sleep(_LOOK)
         written = threading.Event()
-        self._queue.put(written)
-        return written.wait(timeout)
+        if self._queue.qsize() < self._limit:
+            self._queue.put(written)
+        return written.wait(max(until - time.monotonic(), 0.0))
 
     @property
     def _left(self) -> int:
