@@ -1,7 +1,6 @@
 """The values that callers get: immutable, comparable, and honest about what is not known."""
 
 import math
-from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, Literal
 
@@ -190,7 +189,7 @@ class KeyInfo(Value, frozen=True, kw_only=True):
             venue does not tell.
     """
 
-    cancels: Mapping[str, Permission]
+    cancels: dict[str, Permission]
     addresses: tuple[str, ...] | None = None
     expires_at_ms: int | None = None
 

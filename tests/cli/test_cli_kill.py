@@ -67,6 +67,36 @@ async def test_what_it_has_still_seen(desk: Desk) -> None:
     assert seat.left() == 0
 
 
+async def test_what_is_left_of_it_afterwards(desk: Desk) -> None:
+    """The journal has who, why and what became of each; its head is said and verifies."""
+    desk.write(more=desk.seats["okx-0"].text().replace("okx-0", "odd").replace("venue", "vnue"))
+    ran = await desk.run("kill", "--yes", "--reason", "wrong prices", *QUICK, "--json")
+    assert ran.status == KillStatus.NOT_FLAT
+    head = ran.json["journal"]["head"]
+    assert f"journal: head {head}" in ran.err
+    verified = await desk.run("journal", "verify", "--head", head)
+    assert verified.status == 0
+    exported = await desk.run("journal", "export")
+    rows = [msgspec.json.decode(line) for line in exported.lines]
+    kinds = [row["kind"] for row in rows]
+    [started] = [row["event"] for row in rows if row["kind"] == "KillStarted"]
+    assert started["reason"] == "wrong prices"
+    assert kinds.count("TargetEnded") == len(ran.json["rows"])
+    assert kinds.count("KillEnded") == 1
+    named = {row["event"]["account"] for row in rows if row["kind"] == "TargetEnded"}
+    assert named == {*desk.seats, "odd"}
+
+
+async def test_no_journal_is_said_aloud(desk: Desk) -> None:
+    """And nothing is written; a disk that can't be written stops no cancel."""
+    ran = await desk.run("kill", "okx-*", "--yes", "--no-journal", *QUICK)
+    assert "journal: none is written, as --no-journal says" in ran.err
+    ran = await desk.run("kill", "binance-*", "--yes", "--journal", "/proc/nowhere/j", *QUICK)
+    assert ran.status == KillStatus.FLAT
+    assert "journal: /proc/nowhere/j is not whole" in ran.err
+    assert desk.left()["binance-0"] == desk.left()["okx-0"] == 0
+
+
 async def test_a_dry_run_cancels_nothing(desk: Desk) -> None:
     """It lists what a kill would cancel, and needs no --yes."""
     before = desk.left()

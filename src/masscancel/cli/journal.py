@@ -58,7 +58,10 @@ def journal(
         str | None, typer.Option("--until", metavar="TIME", help="Not after; likewise.")
     ] = None,
     account: Annotated[
-        str | None, typer.Option("--account", metavar="LABEL", help="Of this account only.")
+        str | None,
+        typer.Option(
+            "--account", metavar="SELECTOR", help="Of these accounts only, such as 'mm-*'."
+        ),
     ] = None,
     kind: Annotated[
         str | None, typer.Option("--kind", metavar="NAME", help="This kind only, as KillEnded.")
@@ -229,7 +232,8 @@ def _words(row: Row) -> str:
         case "AttemptSent":
             return f"{attempt} to {event['origin']}, {_moment(event['sent_at_ms'])} of the venue"
         case "AttemptEnded":
-            return f"{attempt}: {event['fate']}{event['error'] and ', '}{event['error']}"
+            why = event["reason"]
+            return f"{attempt}: {event['fate']}{f', {why}' if why else ''}"
         case "JournalOpened":
             return f"{event['program']}, by {row.actor}"
     return ", ".join(f"{name} {value}" for name, value in row.event.items())

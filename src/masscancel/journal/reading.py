@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Final
 
@@ -73,7 +74,7 @@ class Selection:
     """Chooses rows, in their order: a call's rows go with its account, and with its kill.
 
     Args:
-        account: the account's label, ``None`` for all.
+        account: the label of the account, or a pattern such as ``"mm-*"``; ``None`` for all.
         kind: the kind of event, such as ``"CallEnded"``, ``None`` for all.
         kill: the kill's id, or the first digits of it; ``None`` for all.
         since_ms: not before, ms since the epoch.
@@ -107,7 +108,7 @@ class Selection:
         elif "call_id" in event:
             account, kill = self._calls.get(call, (account, kill))
         return (
-            self._account in (None, account)
+            (self._account is None or fnmatchcase(account, self._account))
             and self._kind in (None, row.kind.lower())
             and (self._kill is None or kill.startswith(self._kill))
             and (row.time_ms is None or self._times[0] <= row.time_ms <= self._times[1])
