@@ -66,7 +66,8 @@ class MassCancelError(Exception):
         may_have_executed: true if any attempt may have been carried out by the venue, whatever the
             last one saw; false where nothing reached the venue or the venue refused.
         message: what went wrong, without the context, the attempts and the advice.
-        context: whose call it was and what it asked for, such as ``cancel_all cash BTC/USDT``.
+        context: whose call it was and what it asked for, such as ``cancel_all cash BTC/USDT``;
+            empty where none is known.
         retry_after: how long the venue asks to wait, in seconds; ``None`` if it did not say.
     """
 
@@ -92,7 +93,7 @@ class MassCancelError(Exception):
         if may_have_executed is None:
             may_have_executed = self.venue_may_have_acted
         self.may_have_executed = may_have_executed
-        self.context = ""
+        self._context: object = ""
 
     def to_dict(self) -> dict[str, Any]:
         """The error as plain data for JSON; nothing in it is secret."""
@@ -100,15 +101,28 @@ class MassCancelError(Exception):
         written = {name: plain(getattr(self, name)) for name in (*common, *self.facts)}
         return {"type": type(self).__name__, "text": str(self), **written}
 
-    def describe(self, attempts: Iterable[Attempt], *, context: str) -> None:
-        """Say whose error this is and what had been tried. Called once, by the client."""
+    def describe(self, attempts: Iterable[Attempt], *, context: object) -> None:
+        """Say whose error this is and what had been tried. Called once, by the client.
+
+        Args:
+            attempts: the attempts, oldest first.
+            context: what :attr:`context` will say; text is made of it when somebody reads it.
+        """
         self.attempts = tuple(attempts)
-        self.context = context
-        self.may_have_executed = any(a.acts and a.fate in _UNRESOLVED for a in self.attempts)
+        self._context = context
+        self.may_have_executed = False
+        for attempt in self.attempts:
+            if attempt.acts and attempt.fate in _UNRESOLVED:
+                self.may_have_executed = True
+
+    @property
+    def context(self) -> str:
+        """Whose call it was and what it asked for."""
+        return str(self._context)
 
     def __str__(self) -> str:
-        what = self.summary
-        parts = [f"{self.context}: {what}" if self.context else what]
+        what, context = self.summary, self.context
+        parts = [f"{context}: {what}" if context else what]
         if self.attempts:
             fates = Counter(attempt.fate for attempt in self.attempts)
             told = ", ".join(f"{count} {fate}" for fate, count in fates.items())

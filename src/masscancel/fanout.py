@@ -16,7 +16,7 @@ import msgspec
 from masscancel.arguments import check_settle, check_timeout, scope_of
 from masscancel.calls import Scope
 from masscancel.engine.gate import OrderGate
-from masscancel.engine.operation import TOO_LATE
+from masscancel.engine.operation import TOO_LATE, What
 from masscancel.errors import (
     ConfigurationError,
     DeadlineExceeded,
@@ -39,7 +39,11 @@ __all__ = [
 log = logging.getLogger("masscancel")
 
 #: How many targets are started, or logged, in one turn of the loop: some milliseconds' work.
-_STARTS: Final = 32
+_STARTS: Final = 16
+#: How many of those that could not be started are ended in one.
+_ENDS: Final = 512
+#: How long it takes to end a target that hangs, in seconds, on a machine that has other work, too.
+_ENDING: Final = 100e-6
 
 
 @runtime_checkable
@@ -247,7 +251,8 @@ async def cancel_many(
         targets: a target, or many; :meth:`Target.product` makes many in one line.
         concurrency: how many requests of one client may wait for an answer from one origin. One
             that has not been answered within the client's patience counts no longer.
-        timeout: seconds from now, for all of them together.
+        timeout: seconds from now, for all of them together. A crowd is given up a little sooner,
+            a second for ten thousand targets, so that each has its outcome by then.
         confirm: whether to prove each target flat, as ``cancel_all_and_confirm`` does.
         settle: the time between the two listings of such a proof, in seconds; ``None`` for each
             venue's own.
@@ -377,12 +382,14 @@ class _FanOut:
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._began_at = self._loop.time()
-        self._deadline = self._began_at + check_timeout(timeout)
+        check_timeout(timeout)
         if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
             raise ConfigurationError(f"concurrency must be a positive integer, not {concurrency!r}")
         if confirm:
             check_settle(settle, timeout)
         self._targets = list_targets(targets)
+        #: A crowd is given up a little early, so that all of it has its outcomes in time.
+        self._deadline = self._began_at + timeout - min(len(self._targets) * _ENDING, timeout / 10)
         self._concurrency = concurrency
         self._confirm = confirm
         self._settle = settle
@@ -394,6 +401,7 @@ class _FanOut:
         self._left = len(self._targets)
         self._queues: dict[tuple[int, str], _Queue] = {}  # by client and origin
         self._filling: deque[Limiter] = deque()
+        self._unstarted: deque[tuple[int, Target]] = deque()  # when the time was up
         self._failures: deque[tuple[Target, MassCancelError]] = deque()  # that are not logged yet
         #: Set when every target has its outcome.
         self.ended = asyncio.Event()
@@ -442,6 +450,7 @@ class _FanOut:
             self._log_failures()
             self._note = _ignore
             self._filling.clear()
+            self._unstarted.clear()
             for queue in self._queues.values():
                 queue.waiting.clear()
             unfinished = [*self._tasks]
@@ -449,6 +458,9 @@ class _FanOut:
                 task.cancel()
             if unfinished:
                 await asyncio.wait(unfinished)
+            for queue in self._queues.values():
+                del queue.limiters  # which refer to it: only the collector would find them
+            self._queues.clear()
 
     def _sort(self) -> None:
         """Put each target into the queue of its client and origin."""
@@ -491,12 +503,21 @@ class _FanOut:
     def _give_up(self) -> None:
         """Give up those that have not been started: it is too late."""
         for queue in self._queues.values():
-            while queue.waiting:
-                index, target = queue.waiting.popleft()
-                error = DeadlineExceeded(TOO_LATE)
-                name = "cancel_all_and_confirm" if self._confirm else "cancel_all"
-                error.describe((), context=f"{name} {target}")
-                self._end(index, target, error)
+            self._unstarted.extend(queue.waiting)
+            queue.waiting.clear()
+        self._end_unstarted()
+
+    def _end_unstarted(self) -> None:
+        """End those that were given up, some in a turn of the loop."""
+        name = "cancel_all_and_confirm" if self._confirm else "cancel_all"
+        for _ in range(min(len(self._unstarted), _ENDS)):
+            index, target = self._unstarted.popleft()
+            error = DeadlineExceeded(TOO_LATE)
+            scope = Scope(target.account_category, target.symbol, target.books)
+            error.describe((), context=What(name, scope, target.client.account))
+            self._end(index, target, error)
+        if self._unstarted:
+            self._loop.call_soon(self._end_unstarted)
 
     async def _cancel(
         self, target: Target, queue: "_Queue", place: Ticket
@@ -528,19 +549,19 @@ class _FanOut:
     def _end(
         self, index: int, target: Target, result: Ack | Confirmation | MassCancelError
     ) -> None:
-        acks = result.acks if isinstance(result, Confirmation) else (result,)
-        error = result if isinstance(result, MassCancelError) else None
-        outcome = Outcome(
-            target=target,
-            ack=acks[-1] if acks and isinstance(acks[-1], Ack) else None,
-            confirmation=result if isinstance(result, Confirmation) else None,
-            error=error,
-            elapsed=self.elapsed(),
-        )
-        if error is not None and self._note is not _ignore:
-            self._failures.append((target, error))
-            if self._loop.time() < self._deadline:
-                self._log_failures()
+        now = self._loop.time()
+        elapsed = now - self._began_at
+        if isinstance(result, MassCancelError):
+            outcome = Outcome(target=target, error=result, elapsed=elapsed)
+            if self._note is not _ignore:
+                self._failures.append((target, result))
+                if now < self._deadline:
+                    self._log_failures()
+        else:
+            proof = result if isinstance(result, Confirmation) else None
+            acks = (result,) if isinstance(result, Ack) else result.acks
+            ack = acks[-1] if acks else None
+            outcome = Outcome(target=target, ack=ack, confirmation=proof, elapsed=elapsed)
         self._publish(outcome, "acknowledged" if outcome.confirmation is None else "proven flat")
         self._note(index, outcome)
         self._left -= 1

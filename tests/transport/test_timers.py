@@ -107,3 +107,24 @@ async def test_chores_can_be_finished_at_once() -> None:
     chores.add(lambda: done.append(1))
     chores.finish()
     assert done == [1]
+
+
+async def test_a_crowd_of_timers_lets_the_loop_go_on() -> None:
+    """Those that are due together are run a piece at a time, in their order."""
+    loop = asyncio.get_running_loop()
+    timers = Timers(loop)
+    ran: list[int] = []
+    turns = 0
+
+    def work(index: int) -> None:
+        assert sum(range(20_000))  # takes a moment
+        ran.append(index)
+
+    now = loop.time()
+    for index in range(500):
+        timers.at(now, partial(work, index))
+    while len(ran) < 500:
+        await asyncio.sleep(0)
+        turns += bool(ran)
+    assert ran == [*range(500)]
+    assert turns > 3

@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 
 from msgspec.structs import replace
 
-from masscancel.calls import Limit
+from masscancel.calls import Limit, Reply
 from masscancel.credentials import Credentials
 from masscancel.engine.retry import RetryPolicy
 from masscancel.engine.streams import Streams
+from masscancel.transport.ledger import LEDGER
 from masscancel.transport.limiter import Limiter
 from masscancel.transport.pool import SessionPool
 from masscancel.venues.base import Venue
@@ -55,6 +56,11 @@ class Account:
                 for limit in self.venue.limits(origin)
             ]
         return limits
+
+    def note_spent(self, origin: str, reply: Reply) -> None:
+        """Go by what the venue says, in a reply, has been spent of its limits."""
+        if spent := self.venue.spent(origin, reply):
+            LEDGER.note_spent(origin, self.credentials.api_key, spent, self.limits(origin))
 
     def keep_warm(self, origin: str) -> None:
         """Keep connections to an origin warm from now on."""

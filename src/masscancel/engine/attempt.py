@@ -49,6 +49,7 @@ class LiveAttempt:
 
     __slots__ = (
         "_credentials",
+        "_local_sent_at_ms",
         "_on_end",
         "_on_sent",
         "_sent_at_ms",
@@ -79,8 +80,9 @@ class LiveAttempt:
         self.expires_at_ms: int | None = None
         self._credentials = credentials
         self._on_end: OnEnd | None = on_end
-        self._on_sent = on_sent
+        self._on_sent: Callable[[LiveAttempt], object] | None = on_sent
         self._sent_at_ms: int | None = None
+        self._local_sent_at_ms = 0
 
     def start(self) -> None:
         """Stamp, sign and write it, as soon as there is a connection."""
@@ -99,25 +101,25 @@ class LiveAttempt:
     @property
     def sent_at_ms(self) -> int:
         """The venue's time of the stamp, in ms; without one, this machine's time now."""
-        return self._sent_at_ms or int(time.time() * 1000)
+        return self._sent_at_ms or _now_ms()
 
     def abandon(self) -> None:
         """Let nobody wait for it any more, nor for its connection. Idempotent."""
-        self._on_end = None
+        self._on_end = self._on_sent = None
         if self.fate == "open":
             self.fate = "unknown" if self.reached else "not sent"
             self._abort()
 
     def freeze(self) -> Attempt:
         """Make the value of what is known of the attempt now."""
-        ago = 0.0 if self._sent_at_ms is None else time.monotonic() - self.stamped_at
+        local_ms = self._local_sent_at_ms or _now_ms()
         return Attempt(
             path=self.path,
-            sent_at_ms=self.sent_at_ms,
+            sent_at_ms=self._sent_at_ms or local_ms,
             fate=self.fate,
             expires_at_ms=self.expires_at_ms,
             acts=self.call.cancels,
-            local_sent_at_ms=int((time.time() - ago) * 1000),
+            local_sent_at_ms=local_ms,
         )
 
     def _abort(self) -> None:
@@ -126,13 +128,14 @@ class LiveAttempt:
 
     def _stamp(self, stamp: Stamp, expires_at_ms: int | None) -> None:
         """Note that it is stamped and signed, and about to be written."""
-        self.stamped_at = time.monotonic()
+        self.stamped_at, self._local_sent_at_ms = time.monotonic(), _now_ms()
         self._sent_at_ms = stamp.time_ms
         if expires_at_ms is not None:
             lifetime_ms = expires_at_ms - stamp.time_ms + stamp.skew_ms
             self.expires_at = self.stamped_at + lifetime_ms / 1000
             self.expires_at_ms = expires_at_ms
-        self._on_sent(self)
+        if self._on_sent is not None:
+            self._on_sent(self)
 
     def _succeed(self, value: Any) -> None:
         self.fate = "answered"
@@ -155,7 +158,7 @@ class LiveAttempt:
             self._end(problem)
 
     def _end(self, result: Any) -> None:
-        on_end, self._on_end = self._on_end, None
+        on_end, self._on_end, self._on_sent = self._on_end, None, None
         if on_end is not None:
             on_end(self, result)
 
@@ -174,8 +177,8 @@ class RestAttempt(LiveAttempt):
         on_sent: as for any.
         pool: where to send.
         turn: the key's turn, where nonces have an order.
-        on_reply: is called with the reply, before it is understood: its headers may tell what has
-            been spent of the venue's limits.
+        on_reply: is called with the origin and its reply, before that is understood: its headers
+            may tell what has been spent of the venue's limits.
         fresh: whether it wants a new connection, since others have just failed.
     """
 
@@ -202,7 +205,7 @@ class RestAttempt(LiveAttempt):
         on_sent: Callable[[LiveAttempt], object],
         pool: SessionPool,
         turn: Turn | None = None,
-        on_reply: Callable[[Reply], object] | None = None,
+        on_reply: Callable[[str, Reply], object] | None = None,
         *,
         fresh: bool = False,
     ) -> None:
@@ -281,7 +284,7 @@ class RestAttempt(LiveAttempt):
             return
         self.http_status = result.status
         if self._on_reply is not None:
-            self._on_reply(result)
+            self._on_reply(self.call.origin, result)
         assert self._signed is not None  # noqa: S101  # for the type checker: it was written
         try:
             value = self.call.decode(result, self._signed)
@@ -376,6 +379,11 @@ class StreamAttempt(LiveAttempt):
     def _abort(self) -> None:
         if self._pending is not None:
             self._pending.abandon()
+
+
+def _now_ms() -> int:
+    """Read this machine's clock, in ms."""
+    return int(time.time() * 1000)
 
 
 def _bug(problem: Exception) -> MassCancelError:

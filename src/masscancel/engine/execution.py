@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from masscancel.calls import Call, Precedence, Reply
+from masscancel.calls import Call, Precedence
 from masscancel.engine.account import Account
 from masscancel.engine.attempt import LiveAttempt, RestAttempt, StreamAttempt
 from masscancel.engine.operation import TOO_LATE, Operation
@@ -230,7 +230,7 @@ class Execution:
                 RestAttempt(
                     *(call, account.credentials, self._ended, operation.sent, account.pool),
                     self._turn,
-                    self._note_spent if call.costs else None,
+                    account.note_spent if call.costs else None,
                     fresh=self._wants_fresh(first=first),
                 )
             )
@@ -268,13 +268,6 @@ class Execution:
             self._failed(attempt, result)
         else:
             self._finish(result)
-
-    def _note_spent(self, reply: Reply) -> None:
-        """Go by what the venue says has been spent of its limits."""
-        account, origin = self._account, self._call.origin
-        if spent := account.venue.spent(origin, reply):
-            key = account.credentials.api_key
-            LEDGER.note_spent(origin, key, spent, account.limits(origin))
 
     def _note_refusal(self, error: VenueError) -> None:
         keys = self._account.credentials
@@ -378,10 +371,11 @@ class Execution:
             self._timer.cancel()
         if self._retry is not None:
             self._retry.done()
-        if isinstance(result, BaseException) or result is None:
-            self._give_up_running()
-        else:
-            self._leave_running()
+        if self._running:
+            if isinstance(result, BaseException) or result is None:
+                self._give_up_running()
+            else:
+                self._leave_running()
         self._stop_asking()
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
@@ -410,10 +404,12 @@ class Execution:
     def _stop_asking(self) -> None:
         """Give back what was held to send, or wait for it no longer."""
         self._asking = False
-        for ticket in (self._place, self._turn):
-            if ticket is not None:
-                ticket.release()
-        self._place = self._turn = None
+        if self._place is not None:
+            self._place.release()
+            self._place = None
+        if self._turn is not None:
+            self._turn.release()
+            self._turn = None
         if self._wait is not None:
             self._wait.cancel()
         if self._reservation is not None:
@@ -422,8 +418,7 @@ class Execution:
 
     def _late(self) -> MassCancelError:
         """The time is up: what is known."""
-        reached = any(attempt.reached for attempt in self._running)
-        waiting = bool(self._running) and not reached
+        waiting = bool(self._running)
         self._give_up_running()
         before = _verdict(self._errors) if self._errors else None
         if self._refusal is not None:

@@ -36,6 +36,8 @@ class Executor:
         try:
             return await self._drive(flow, operation)
         except MassCancelError as error:
+            # The frames of a flow hold its results, and so the error itself: a ring of garbage.
+            error.__traceback__ = None
             operation.describe(error)
             if isinstance(error, NotSent) and error.may_have_executed:
                 told = _sent_in_part(error)

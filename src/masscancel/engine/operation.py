@@ -5,6 +5,8 @@ from itertools import chain
 from random import getrandbits
 from typing import Any, Final
 
+import msgspec
+
 from masscancel.calls import Precedence, Scope
 from masscancel.engine.attempt import LiveAttempt
 from masscancel.engine.gate import OrderGate
@@ -20,10 +22,23 @@ from masscancel.events import (
 from masscancel.models import Ack, Attempt, Confirmation, Via
 from masscancel.transport.limiter import Limiter, Ticket
 
-__all__ = ["TOO_LATE", "Operation"]
+__all__ = ["TOO_LATE", "Operation", "What"]
 
 #: Of what was never tried.
 TOO_LATE: Final = "the time was up before anything could be sent"
+
+
+class What(msgspec.Struct, frozen=True, gc=False):
+    """An operation for people, such as ``cancel_all cash BTC/USDT on ascendex [mm-1]``."""
+
+    name: str
+    scope: Scope
+    account: str
+    venue: str = ""
+
+    def __str__(self) -> str:
+        where = f" on {self.venue}" if self.venue else ""
+        return f"{self.name} {self.scope}{where} [{self.account}]"
 
 
 class Operation:
@@ -111,11 +126,6 @@ class Operation:
         place, self._place = self._place, None
         return place
 
-    @property
-    def what(self) -> str:
-        """The operation for people, such as ``cancel_all cash BTC/USDT on ascendex [mm-1]``."""
-        return f"{self.name} {self.scope} on {self.venue} [{self.account}]"
-
     # Attempts.
 
     def begin(self, attempt: LiveAttempt) -> None:
@@ -133,11 +143,12 @@ class Operation:
 
     def attempts(self) -> tuple[Attempt, ...]:
         """The attempts so far, oldest first."""
-        return tuple(attempt.freeze() for attempt in self._attempts)
+        return tuple([attempt.freeze() for attempt in self._attempts])
 
     def describe(self, error: MassCancelError) -> None:
         """Tell an error whose it is, and what had been tried."""
-        error.describe(self.attempts(), context=self.what)
+        what = What(self.name, self.scope, self.account, self.venue)
+        error.describe(self.attempts(), context=what)
 
     def _may_have_executed(self, error: BaseException | None) -> bool:
         if isinstance(error, MassCancelError):

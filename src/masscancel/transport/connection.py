@@ -257,4 +257,5 @@ class Connection(asyncio.Protocol):
         self._poll = None
         if self._transport is not None:
             self._transport.abort()
+        self._transport, self._layers = None, ()  # a ring of garbage each, in asyncio
         self._on_closed(self)

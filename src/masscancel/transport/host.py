@@ -33,6 +33,8 @@ MOST_RESERVED: Final = 16
 SLOW_DIAL: Final = 0.25
 #: So many dials that are not slow go on at a time: a thousand would hold the event loop up.
 _DIALS: Final = 64
+#: So many begin in one turn of the loop: some milliseconds' work.
+_DIALS_AT_ONCE: Final = 16
 
 _NOT_OPEN: Final = "the session pool is not open"
 
@@ -180,12 +182,14 @@ class Host:
         if len(self._dials) >= wanted:
             return
         quick = sum(now - began < SLOW_DIAL for began in self._dials.values())
+        most = len(self._dials) + _DIALS_AT_ONCE
         while len(self._dials) < wanted and not self._closed:
             if self.size and (self._exhausted or not self._may_open()):
                 return  # whoever waits gets what becomes idle
-            if quick >= _DIALS:
+            if len(self._dials) >= most or quick >= _DIALS:
                 if self._dial_later is None:
-                    self._dial_later = self._loop.call_later(SLOW_DIAL, self._dial_for_all)
+                    wait = SLOW_DIAL if quick >= _DIALS else 0.0
+                    self._dial_later = self._loop.call_later(wait, self._dial_for_all)
                 return
             task = self._loop.create_task(self._connect(cancels=cancels))
             self._dialed_at = self._dials[task] = now

@@ -54,27 +54,37 @@ def join(scope: Scope, parts: Sequence[Part]) -> Ack:
     Raises:
         MassCancelError: the first that failed, with a note that names all that is left.
     """
-    results = [result for part in parts for result in part.results]
-    answers = [each for each in results if isinstance(each, Answer)]
-    errors = [each for each in results if isinstance(each, MassCancelError)]
-    errors += [error for each in answers for error in each.failed.values()]
+    answers: list[Answer] = []
+    errors: list[MassCancelError] = []  # of calls, then of single orders
+    failed: dict[str, MassCancelError] = {}
+    left: list[str] = []
+    for part in parts:
+        left += part.left
+        for result in part.results:
+            if isinstance(result, Answer):
+                answers.append(result)
+                failed.update(result.failed)
+            else:
+                errors.append(result)
+    calls = len(answers) + len(errors)
+    errors += failed.values()
+    left += failed
     if errors:
-        left = [name for part in parts for name in part.left]
-        left += [order_id for each in answers for order_id in each.failed]
         error = errors[0]
-        if left:
+        if left and left != [scope.symbol]:
             more = f" and {len(left) - _NAMES} more" if len(left) > _NAMES else ""
             error.add_note(f"not acknowledged: {', '.join(left[:_NAMES])}{more}")
-        error.add_note(f"{len(errors)} failed; of {len(results)} calls, {len(answers)} succeeded")
+        if calls > 1:
+            error.add_note(f"{len(errors)} failed; of {calls} calls, {len(answers)} succeeded")
         raise error
-    told = [each.cancelled for each in answers if each.cancelled is not None]
+    ids = [each.cancelled for each in answers if each.cancelled is not None]
     least_told = sorted(answers, key=lambda each: each.cancelled is not None)
     status = next((each.status for each in least_told if each.status != NOTHING_OPEN), NOTHING_OPEN)
     return Ack(
         account_category=scope.account_category,
         symbol=scope.symbol or "",
         status=status,
-        cancelled=tuple(chain.from_iterable(told)) if len(told) == len(answers) else None,
+        cancelled=tuple(chain.from_iterable(ids)) if len(ids) == len(answers) else None,
         raw=b"\n".join(each.raw for each in answers),
     )
 
