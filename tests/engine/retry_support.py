@@ -39,6 +39,7 @@ def make(
     deadline: float = 5.0,
     urgent: bool = True,
     repeatable: bool = True,
+    cancels: bool = True,
     patience: float | None = None,
     draw: Callable[[], float] = lambda: 0.5,
 ) -> Retry:
@@ -50,6 +51,7 @@ def make(
         deadline=deadline,
         urgent=urgent,
         repeatable=repeatable,
+        cancels=cancels,
         patience=patience,
         draw=draw,
     )

@@ -8,9 +8,16 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from masscancel import AuthenticationError, NotSent, OutcomeUnknown, RateLimited, RetryPolicy
+from masscancel import (
+    AuthenticationError,
+    NotSent,
+    OutcomeUnknown,
+    RateLimited,
+    RetryPolicy,
+    VenueUnavailable,
+)
 from masscancel.engine.retry import Retry
-from masscancel.transport.ledger import RetryBudget
+from masscancel.transport.ledger import RetryBudget, RetryBudgets
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -276,3 +283,63 @@ def test_tokens_that_came_too_late_are_not_owed_by_those_who_come_after() -> Non
 def spread(calls: Sequence[Retry], *, until: float, step: float) -> list[int]:
     """How many attempts leave at each step, looking at every call."""
     return [sum(call.due(n * step) for call in calls) for n in range(round(until / step))]
+
+
+# Failures in a row
+
+
+def waits_of(budget: RetryBudget, *, at: float, **options: Any) -> list[float]:
+    """The waits of a call that begins at a time, and whose first three attempts fail."""
+    call = make(budget=budget, started=at, deadline=at + 30.0, draw=lambda: 1.0, **options)
+    waits = []
+    now = at
+    for _ in range(3):
+        assert call.due(now)
+        assert call.again(OutcomeUnknown("x"), now)
+        waits.append(call.next_send - now)
+        now = call.next_send
+    return waits
+
+
+def fail(budget: RetryBudget, times: int, *, at: float) -> None:
+    """So many calls of the key fail once."""
+    for _ in range(times):
+        call = make(budget=budget, started=at, deadline=at + 30.0)
+        assert call.due(at)
+        assert call.again(VenueUnavailable(None, http_status=403), at)
+
+
+ALONE = [0.05, 0.1, 0.2]
+
+
+def test_calls_side_by_side_wait_longer_together() -> None:
+    """A firewall's page for thirty cancels and their sweeps: not each of them begins afresh."""
+    budget = RetryBudget()
+    assert waits_of(budget, at=0.0) == pytest.approx(ALONE)
+    fail(budget, 6, at=1.0)
+    some = waits_of(budget, at=1.0)
+    fail(budget, 60, at=1.0)
+    many = waits_of(budget, at=1.0)
+    assert ALONE < some < many
+    assert max(many) == pytest.approx(3 * RetryPolicy().cap)
+
+
+def test_an_answer_ends_it() -> None:
+    """One to a call of the same kind: a listing that is answered says nothing of cancels."""
+    budgets = RetryBudgets()
+    budget = budgets.of("https://venue", "key")
+    fail(budget, 60, at=1.0)
+    budgets.answered("https://venue", "key", cancels=False)
+    budgets.answered("https://elsewhere", "key", cancels=True)
+    assert waits_of(budget, at=1.0) > ALONE
+    assert waits_of(budget, at=1.0, cancels=False) == pytest.approx(ALONE)
+    budgets.answered("https://venue", "key", cancels=True)
+    assert waits_of(budget, at=1.0) == pytest.approx(ALONE)
+
+
+def test_what_was_long_ago_is_forgotten() -> None:
+    """The first retry of the next kill is not held up by what failed in the one before."""
+    budget = RetryBudget()
+    fail(budget, 60, at=1.0)
+    assert waits_of(budget, at=1.5) > ALONE
+    assert waits_of(budget, at=60.0) == pytest.approx(ALONE)

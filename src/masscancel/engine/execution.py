@@ -254,6 +254,7 @@ class Execution:
 
     def _ended(self, attempt: LiveAttempt, result: Any) -> None:
         """Take the value or the error of an attempt."""
+        call = self._call
         if attempt in self._running:
             self._running.remove(attempt)
         if not self._running:
@@ -267,6 +268,8 @@ class Execution:
                 self._note_refusal(result)
             self._failed(attempt, result)
         else:
+            key = self._account.credentials.api_key
+            self._account.pool.budgets.answered(call.origin, key, cancels=call.cancels)
             self._finish(result)
 
     def _note_refusal(self, error: VenueError) -> None:
@@ -330,6 +333,7 @@ class Execution:
                 deadline=self._deadline,
                 urgent=self._precedence < Precedence.OTHER,
                 repeatable=call.repeatable,
+                cancels=call.cancels,
                 patience=self._patience(),
                 endless_stamps=bool(call.nonces_per_second),
             )

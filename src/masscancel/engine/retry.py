@@ -18,10 +18,11 @@ no answer for ``patience`` seconds  another attempt beside it; the first answer 
 
 The wait before another attempt is drawn evenly between nothing and ``base * 2**n`` seconds, and
 never more than ``cap`` or the time that is left ("full jitter"); none follows in the last ``base``
-seconds. At most ``early_sends`` leave in the first ``early_window``
-seconds, and all sends but the first of each call share a :class:`RetryBudget` per origin. An
-attempt that could not leave before the deadline, or a ``Retry-After`` beyond it, ends the call at
-once: waiting would not help.
+seconds. Of many calls of one key that fail and fail, each waits longer, up to three times ``cap``,
+and a new one does not begin as if nothing were wrong, until one is answered. At most
+``early_sends`` leave in the first ``early_window`` seconds, and all sends but the first of each
+call share a :class:`RetryBudget` per origin. An attempt that could not leave before the deadline,
+or a ``Retry-After`` beyond it, ends the call at once: waiting would not help.
 
 tenacity and stamina decide when a *function* is called again, one call at a time. Here a second
 attempt runs beside the first, all calls share a budget, and an answer's own words count; with them
@@ -30,6 +31,7 @@ this module would be no shorter, and it would need a clock and a sleep of its ow
 
 import random
 from collections.abc import Callable
+from typing import Final
 
 import msgspec
 
@@ -37,6 +39,11 @@ from masscancel.errors import MassCancelError, RateLimited, StampRefused
 from masscancel.transport.ledger import RetryBudget
 
 __all__ = ["Retry", "RetryPolicy"]
+
+
+#: After so many failures of others the longest wait is twice as long, and so on, up to a multiple.
+_MANY: Final = 16
+_LONGER: Final = 3.0
 
 
 class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,6 +82,7 @@ class Retry:
         deadline: when it is too late to send, by the same clock.
         urgent: whether the call cancels something.
         repeatable: whether it may be sent again when its outcome is unknown.
+        cancels: whether it cancels by itself: failures in a row are counted apart.
         patience: in place of the policy's, in seconds.
         endless_stamps: whether refused stamps are backed off from like anything else, since they
             are nonces.
@@ -86,6 +94,7 @@ class Retry:
         "_deadline",
         "_draw",
         "_endless_stamps",
+        "_failures",
         "_not_before",
         "_patience",
         "_policy",
@@ -94,6 +103,7 @@ class Retry:
         "_repeatable",
         "_reserved",
         "_started",
+        "_streak",
         "_urgent",
         "next_send",
         "sends",
@@ -108,6 +118,7 @@ class Retry:
         deadline: float,
         urgent: bool,
         repeatable: bool = True,
+        cancels: bool = True,
         patience: float | None = None,
         endless_stamps: bool = False,
         draw: Callable[[], float] = random.random,
@@ -119,7 +130,9 @@ class Retry:
         self._deadline = deadline
         self._urgent = urgent
         self._repeatable = repeatable
+        self._streak = budget.failures[cancels]
         self._draw = draw
+        self._failures = 0
         self._refusals = 0
         self._endless_stamps = endless_stamps
         self._reserved = False  # a token of the budget, which comes at ``next_send``
@@ -157,7 +170,7 @@ class Retry:
         if self.next_send >= self._deadline and self._refused:
             return False
         self.done()
-        wait = self._wait(error, self._deadline - now)
+        wait = self._wait(error, now)
         if wait is None:
             self._give_up()
             return False
@@ -185,7 +198,7 @@ class Retry:
             return at
         return max(at, self._started + self._policy.early_window)
 
-    def _wait(self, error: MassCancelError, left: float) -> float | None:
+    def _wait(self, error: MassCancelError, now: float) -> float | None:
         if isinstance(error, StampRefused):
             self._refusals += 1
             if self._refusals <= self._policy.stamp_refusals:
@@ -194,11 +207,14 @@ class Retry:
                 return None
         if not error.worth_retrying or (error.venue_may_have_acted and not self._repeatable):
             return None
-        policy = self._policy
+        policy, left = self._policy, self._deadline - now
         if left < policy.base:
             return None
+        self._failures += 1
+        others = max(0, self._streak.failed(now) - self._failures)
         base = policy.rate_limited_base if isinstance(error, RateLimited) else policy.base
-        return self._draw() * min(policy.cap, left, base * _doubled(self.sends - 1))
+        cap = policy.cap * min(1 + others / _MANY, _LONGER)
+        return self._draw() * min(cap, left, base * _doubled(max(self.sends - 1, others // 4)))
 
 
 def _doubled(times: int) -> float:

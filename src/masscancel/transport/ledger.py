@@ -396,6 +396,32 @@ def affordable(limits: Sequence[Limit], costs: Mapping[str, float], share: float
     return min(rates, default=math.inf)
 
 
+class Streak:
+    """Failures in a row, of all the calls that go on side by side; what is long ago is forgotten.
+
+    All times are seconds of any clock that only moves forward.
+    """
+
+    __slots__ = ("_latest", "_length")
+
+    #: After so many seconds without a failure nothing is known any more.
+    _FORGOTTEN: Final = 10.0
+
+    def __init__(self) -> None:
+        self._length = 0
+        self._latest = -math.inf
+
+    def failed(self, now: float) -> int:
+        """Count a failure; tell how many there have been."""
+        self._length = self._length + 1 if now - self._latest < self._FORGOTTEN else 1
+        self._latest = now
+        return self._length
+
+    def end(self) -> None:
+        """The venue has answered."""
+        self._length = 0
+
+
 class RetryBudget:
     """A bucket of tokens that all sends but the first of each call draw from.
 
@@ -417,6 +443,8 @@ class RetryBudget:
         self._tokens = float(capacity)  # that nobody has had; below 0, so many were taken ahead
         self._counted_at: float | None = None
         self._given_back: list[float] = []  # when they drip in, or did: a heap
+        #: The failures in a row, of calls that cancel and of others.
+        self.failures = {True: Streak(), False: Streak()}
 
     def take(self, now: float, *, urgent: bool, latest: float = math.inf) -> float | None:
         """Take a token: the seconds to wait for it, or ``None`` if there is none to have.
@@ -457,3 +485,9 @@ class RetryBudgets:
     def of(self, origin: str, api_key: str) -> RetryBudget:
         """The budget that a key's retries to an origin draw from."""
         return self._budgets[origin, api_key]
+
+    def answered(self, origin: str, api_key: str, *, cancels: bool) -> None:
+        """A call has been answered: whatever failed before has passed."""
+        budget = self._budgets.get((origin, api_key))
+        if budget is not None:
+            budget.failures[cancels].end()
