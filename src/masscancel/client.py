@@ -238,13 +238,18 @@ class Client(Generic[V]):
         """
         return self._venue.origin(account_category)
 
-    def warm(self, account_category: str) -> None:
-        """Keep connections to the category's origin warm from now on.
+    async def warm(self, account_category: str) -> None:
+        """Keep connections to the category's origin warm from now on; wait for the first.
+
+        Returns:
+            Once one is open, or could not be had: the waiting has no other limit.
 
         Raises:
             ScopeError: the venue has no such category.
         """
-        self._entered().account.keep_warm(self._venue.origin(account_category))
+        origin = self._venue.origin(account_category)
+        self._entered().account.keep_warm(origin)
+        await self._pool.warmed(origin)
 
     async def cancel_all(
         self,

@@ -69,8 +69,12 @@ class Cancellable(Protocol):
             ConfigurationError: the client is not ready to be used, or the time is too short.
         """
 
-    def warm(self, account_category: str) -> None:
-        """Have ready from now on what a cancel will need, such as open connections."""
+    async def warm(self, account_category: str) -> None:
+        """Have ready from now on what a cancel will need; wait until the first of it is there.
+
+        Such as open connections. Whoever calls this limits the time; nothing that the network does
+        is raised.
+        """
 
     def before_close(
         self, holder: object, finish: Callable[[], Coroutine[Any, Any, None]] | None

@@ -87,7 +87,7 @@ class Entry:
         del proven_within
         self._account.venue.check_scope(scope)
 
-    def warm(self, account_category: str) -> None:
+    async def warm(self, account_category: str) -> None:
         """Do nothing: entering the client does that."""
 
     def before_close(

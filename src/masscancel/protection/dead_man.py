@@ -137,7 +137,7 @@ class DeadMansSwitch:
     async def __aenter__(self) -> Self:
         if self._loop is not None or self._armed.done():
             raise ConfigurationError("a switch is entered once")
-        prepare(self._targets, proven_within=self._cancel_timeout)
+        await prepare(self._targets, proven_within=self._cancel_timeout)
         self._last_beat = _clock()
         self._native = [each for each in self._targets if _has_switch(each, self._timeout)]
         thread = threading.Thread(target=self._run, name="masscancel-switch")
@@ -198,6 +198,7 @@ class DeadMansSwitch:
             native = [target for target in targets if _has_switch(target, self._timeout)]
             renewing: dict[int, asyncio.Task[None]] = {}
             try:
+                await prepare(targets)  # the thread has connections of its own
                 await self._arm(native)
                 self._news, self._loop = asyncio.Event(), asyncio.get_running_loop()
                 self._last_beat = _clock()

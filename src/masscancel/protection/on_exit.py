@@ -8,7 +8,7 @@ through every cancellation, and started again if somebody cancels that, too.
 import asyncio
 import logging
 import signal
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -36,6 +36,8 @@ log = logging.getLogger("masscancel")
 
 #: The time for one more try where the event loop was held up for all of it, in seconds.
 GRACE: Final = 1.0
+#: How long an entry waits for connections at most, in seconds.
+WARMTH: Final = 1.0
 #: What ends a program from outside: Ctrl-C, ``kill``, and a terminal or a session that is closed.
 SIGNALS_BY_DEFAULT: Final = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
@@ -103,7 +105,7 @@ class cancel_on_exit:  # noqa: N801  # reads as what it does: async with cancel_
         self._task, task = asyncio.current_task(), self._task
         if self._task is None or task is not None:
             raise ConfigurationError("cancel_on_exit guards one block, in a task")
-        prepare(self._targets, proven_within=self._timeout if self._confirm else None)
+        await prepare(self._targets, proven_within=self._timeout if self._confirm else None)
         self._entered_at = forks()
         self._inside = True
         for client in self._clients():
@@ -255,8 +257,12 @@ def check_targets(targets: Target | Iterable[Target]) -> list[Target]:
     return found
 
 
-def prepare(targets: Iterable[Target], *, proven_within: float | None) -> None:
+async def prepare(targets: Sequence[Target], *, proven_within: float | None = None) -> None:
     """Find out now what would be wrong later, and have ready what a cancel will need.
+
+    When the time comes, this process may have no descriptor left for a connection: one to each
+    origin is waited for here, though not for long. A cancellation meanwhile ends the waiting, and
+    is raised where this task waits next.
 
     Args:
         targets: what is to be cancelled.
@@ -268,7 +274,17 @@ def prepare(targets: Iterable[Target], *, proven_within: float | None) -> None:
     """
     for target in targets:
         target.client.check_scope(target.scope, proven_within=proven_within)
-        target.client.warm(target.account_category)
+    categories = {(id(each.client), each.account_category): each for each in targets}.values()
+    task = asyncio.current_task()
+    try:
+        async with asyncio.timeout(WARMTH):
+            await asyncio.gather(*(each.client.warm(each.account_category) for each in categories))
+    except TimeoutError:
+        pass
+    except asyncio.CancelledError as cancellation:  # is for what is guarded, which then cancels
+        if task is not None:
+            task.uncancel()
+            task.cancel(*cancellation.args)
 
 
 def _check_signals(signals: Iterable[int]) -> tuple[signal.Signals, ...]:

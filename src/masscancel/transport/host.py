@@ -185,7 +185,9 @@ class Host:
         most = len(self._dials) + _DIALS_AT_ONCE
         while len(self._dials) < wanted and not self._closed:
             if self.size and (self._exhausted or not self._may_open()):
-                return  # whoever waits gets what becomes idle
+                self._exhausted = True  # whoever waits gets what is idle, or becomes so
+                self._loop.call_soon(self._hand_out_idle)
+                return
             if len(self._dials) >= most or quick >= _DIALS:
                 if self._dial_later is None:
                     wait = SLOW_DIAL if quick >= _DIALS else 0.0
@@ -245,7 +247,7 @@ class Host:
     def _failed(self, error: MassCancelError) -> None:
         """A dial has failed: tell who has waited longest, unless others can serve them all."""
         if isinstance(error, NotSent) and error.exhausted and (self.open or len(self._dials) > 1):
-            self._exhausted = True  # whoever waits gets what is idle, or becomes so
+            self._exhausted = True  # likewise
             self._hand_out_idle()
             return
         if (waiter := self._next_waiter(fresh=True)) is not None:

@@ -180,6 +180,7 @@ class SessionPool:
         self.budgets = RetryBudgets()
         self._hosts: dict[str, Host | BorrowedHost] = {}
         self._warmed: dict[str, int] = {}
+        self._tried: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
         self._limits: dict[str, Sequence[Limit]] = {}
         self._clocks: defaultdict[str, Clock] = defaultdict(Clock)
         self._measuring: dict[str, asyncio.Task[None]] = {}
@@ -449,6 +450,11 @@ class SessionPool:
         """The number of connections to an origin that are kept warm."""
         return self._warmed.get(origin, 0)
 
+    async def warmed(self, origin: str) -> None:
+        """Wait until a connection to an origin that is kept warm is open, or could not be had."""
+        if origin in self._warmed:
+            await self._tried[origin].wait()
+
     def keep_warm(self, probe: Probe, limits: Sequence[Limit] = ()) -> None:
         """Open connections to an origin in the background, keep them warm, read its clock.
 
@@ -474,6 +480,12 @@ class SessionPool:
         lost = asyncio.Event()
         host.on_lost = lost.set
         wait = _REOPEN
+        if not host.idle_for_cancels():  # the first, for which no limit has to be waited for
+            try:
+                host.give_back(await host.dial(cancels=True), cancels=True)
+            except MassCancelError as error:
+                log.debug("%s: %s", probe.origin, error)
+        self._tried[probe.origin].set()
         while True:
             lost.clear()
             host.close_old()
