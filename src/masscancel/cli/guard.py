@@ -54,7 +54,7 @@ from masscancel.doctor import examine_many
 from masscancel.errors import short
 from masscancel.events import killing
 from masscancel.models import Permission
-from masscancel.protection.on_exit import prepare
+from masscancel.protection.on_exit import check_scopes, warm_up
 from masscancel.protection.process import FORWARDED, Child, LeftBehind
 from masscancel.redaction import redact_text
 from masscancel.transport.service_manager import VARIABLES, ServiceManager
@@ -490,8 +490,9 @@ async def _check(plan: Plan, targets: Sequence[Target]) -> Mapping[str, Permissi
         MassCancelError: it would.
     """
     await cancel_many((), confirm=True, timeout=plan.cancel_timeout, settle=plan.settle)
-    await prepare(targets)
-    await asyncio.sleep(0)  # a signal has come meanwhile: the command is not started
+    check_scopes(targets)
+    await warm_up(targets)
+    await asyncio.sleep(0)  # raises, if a signal has come meanwhile: the command is not started
     if not plan.check:
         return {}
     scopes: dict[Client[Any], list[Scope]] = {}

@@ -23,7 +23,7 @@ from masscancel.engine.gate import OrderGate
 from masscancel.errors import ConfigurationError, MassCancelError
 from masscancel.events import SwitchFired, killing
 from masscancel.fanout import FanOutReport, Target, cancel_many, in_words
-from masscancel.protection.on_exit import check_targets, note_failures, prepare
+from masscancel.protection.on_exit import check_scopes, check_targets, note_failures, warm_up
 from masscancel.protection.twins import Twinned, twins_of
 from masscancel.transport.waiting import finish, run_to_end
 
@@ -137,12 +137,13 @@ class DeadMansSwitch:
     async def __aenter__(self) -> Self:
         if self._loop is not None or self._armed.done():
             raise ConfigurationError("a switch is entered once")
-        await prepare(self._targets, proven_within=self._cancel_timeout)
+        check_scopes(self._targets, proven_within=self._cancel_timeout)
         self._last_beat = _clock()
         self._native = [each for each in self._targets if _has_switch(each, self._timeout)]
         thread = threading.Thread(target=self._run, name="masscancel-switch")
         thread.start()
         try:
+            await warm_up(self._targets)
             await asyncio.wrap_future(self._armed)
         except BaseException:
             self._want("disarm")
@@ -198,7 +199,7 @@ class DeadMansSwitch:
             native = [target for target in targets if _has_switch(target, self._timeout)]
             renewing: dict[int, asyncio.Task[None]] = {}
             try:
-                await prepare(targets)  # the thread has connections of its own
+                await warm_up(targets)  # the thread has connections of its own
                 await self._arm(native)
                 self._news, self._loop = asyncio.Event(), asyncio.get_running_loop()
                 self._last_beat = _clock()

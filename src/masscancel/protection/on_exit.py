@@ -8,7 +8,7 @@ through every cancellation, and started again if somebody cancels that, too.
 import asyncio
 import logging
 import signal
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -61,6 +61,9 @@ class cancel_on_exit:  # noqa: N801  # reads as what it does: async with cancel_
     ignores, or handles through its event loop, are left alone. Signals can be taken over in the
     main thread only; elsewhere, all else holds. A forked child has the signals of before.
 
+    Entering waits for a connection to each target's origin, a second at most: later, there may be
+    no descriptor left for one.
+
     Args:
         targets: a target, or many, of any clients. If a client is left before the block, since that
             is in another task, the cancel goes out and is proven before the client closes.
@@ -105,12 +108,13 @@ class cancel_on_exit:  # noqa: N801  # reads as what it does: async with cancel_
         self._task, task = asyncio.current_task(), self._task
         if self._task is None or task is not None:
             raise ConfigurationError("cancel_on_exit guards one block, in a task")
-        await prepare(self._targets, proven_within=self._timeout if self._confirm else None)
+        check_scopes(self._targets, proven_within=self._timeout if self._confirm else None)
         self._entered_at = forks()
         self._inside = True
         for client in self._clients():
             client.before_close(self, self._finish_early)
         SIGNALS.add(self, self._signals)
+        await warm_up(self._targets)  # last: the block is guarded by now, whatever happens
         return self
 
     async def __aexit__(
@@ -257,12 +261,8 @@ def check_targets(targets: Target | Iterable[Target]) -> list[Target]:
     return found
 
 
-async def prepare(targets: Sequence[Target], *, proven_within: float | None = None) -> None:
-    """Find out now what would be wrong later, and have ready what a cancel will need.
-
-    When the time comes, this process may have no descriptor left for a connection: one to each
-    origin is waited for here, though not for long. A cancellation meanwhile ends the waiting, and
-    is raised where this task waits next.
+def check_scopes(targets: Iterable[Target], *, proven_within: float | None = None) -> None:
+    """Find out now what would be wrong later.
 
     Args:
         targets: what is to be cancelled.
@@ -274,6 +274,15 @@ async def prepare(targets: Sequence[Target], *, proven_within: float | None = No
     """
     for target in targets:
         target.client.check_scope(target.scope, proven_within=proven_within)
+
+
+async def warm_up(targets: Iterable[Target]) -> None:
+    """Have ready what a cancel will need.
+
+    When the time comes, this process may have no descriptor left for a connection: one to each
+    origin is waited for here, though not for long. A cancellation meanwhile ends the waiting, and
+    is raised where this task waits next.
+    """
     categories = {(id(each.client), each.account_category): each for each in targets}.values()
     task = asyncio.current_task()
     try:
