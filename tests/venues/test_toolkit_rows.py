@@ -274,13 +274,20 @@ CACHED = [
     {"X-Cache": "Hit from cloudfront"}, {"X-Cache": "TCP_MEM_HIT from a.test"},
     {"X-Cache-Status": "STALE"}, {"X-Proxy-Cache": "hit"}, {"CF-Cache-Status": "UPDATING"},
     {"Cache-Status": "Edge; hit; ttl=30"},
+    {"X-Nginx-Cache": "HIT"}, {"X-LiteSpeed-Cache": "hit"}, {"CDN-Cache": "HIT"},
+    {"Akamai-Cache-Status": "Hit from child"}, {"X-Cache-Remote": "TCP_HIT from a.test"},
+    {"X-Rack-Cache": "fresh"}, {"X-Cache-Hits": "0, 2"}, {"X-Varnish": "1026 1024"},
+    {"Server-Timing": "edge; dur=1, cdn-cache; desc=HIT"},
 ]  # fmt: skip
 FRESH = [
     {}, {"X-Cache": "MISS from hit.test"}, {"Warning": '199 a.test "since 9:00, 110 of them"'},
     {"Warning": "214 - gzip"}, {"Date": "Tue, 14 Nov 2023 22:13:19 GMT"}, {"Date": "today"},
     {"CF-Cache-Status": "DYNAMIC"}, {"X-Cache": "RefreshHit from cloudfront"},
     {"Cache-Status": "Edge; fwd=stale"},
-    {"X-Cache": "Miss from cloudfront"},
+    {"X-Cache": "Miss from cloudfront"}, {"X-Cache-Hits": "0, 0"}, {"X-Varnish": "1026"},
+    {"X-Cache-Lookup": "HIT from squid.test:3128"}, {"Server-Timing": "cdn-cache; desc=MISS"},
+    {"Cache-Control": "stale-while-revalidate=30, hit"}, {"CDN-Cache-Control": "max-age=30"},
+    {"X-Served-By": "cache-fra-etou8220, hit"},
 ]  # fmt: skip
 
 

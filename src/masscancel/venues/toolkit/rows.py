@@ -385,16 +385,21 @@ def whole(rows: Rows[R, K]) -> list[R]:
     return rows.whole
 
 
-#: Where a reply tells whether it is of now: RFC 9110, RFC 9111 and RFC 9211; the others are in use.
-_TELLING: Final = frozenset(
-    {"age", "warning", "cache-status", "x-cache", "x-cache-status", "x-proxy-cache"}
-    | {"cf-cache-status"}
-)
+#: Where a reply tells whether it is of now: RFC 9110, RFC 9111, Varnish and Akamai. A header
+#: that has "cache" in its name does, too, such as RFC 9211's, but for these: what is wanted of
+#: caches, and what one had that did not answer.
+_TELLING: Final = frozenset({"age", "warning", "x-varnish", "server-timing"})
+_NOT_TELLING: Final = re.compile("cache-control$|^x-cache-lookup$")
 #: ``HIT``, ``MISS, HIT``, ``TCP_MEM_HIT from …``, ``Hit from cloudfront``, ``…; hit; ttl=30``. A
 #: host's name after ``from``, or ``fwd=stale``, is none; ``RefreshHit`` has asked the venue.
 _FROM_CACHE: Final = re.compile(
-    r"(?:^|[,;])\s*(?:tcp_(?:\w+_)?)?(?:hit|stale|updating)\b", re.IGNORECASE
+    r"(?:^|[,;])\s*(?:tcp_(?:\w+_)?)?(?:hit|stale|updating|fresh)\b"
+    r"|cdn-cache\s*;\s*desc=\"?hit\b",
+    re.IGNORECASE,
 )
+#: How often each cache has answered so; the request that stored a reply, behind this one.
+_HITS: Final = re.compile(r"(?:^|,)\s*[1-9]", re.ASCII)
+_STORED_BY: Final = re.compile(r"\d+ +\d+", re.ASCII)
 #: Stale, not validated, disconnected, or of an age that was guessed (RFC 7234 section 5.5).
 _STALE: Final = re.compile(r"(?:^|,)\s*11[0-3]\b", re.ASCII)
 #: How far a ``Date`` may lie before the request, beside what the clock may be off: it is cut to the
@@ -415,12 +420,14 @@ def why_stale(reply: Reply, stamp: Stamp) -> str:
     told: dict[str, str] = {}
     for name, value in reply.headers.items():
         lower = name.lower()
-        if lower in _TELLING:
+        if lower in _TELLING or ("cache" in lower and not _NOT_TELLING.search(lower)):
             told[lower] = f"{told[lower]}, {value}" if lower in told else value
     warned = _STALE.search(re.sub(r'"[^"]*"', "", told.pop("warning", "")))
     measured = stamp.skew_ms <= _MEASURED_MS
     date_ms = http_date(reply.headers.get("Date", "")) if measured else None
-    if "age" in told or warned or any(map(_FROM_CACHE.search, told.values())):
+    hits = _HITS.search(told.pop("x-cache-hits", ""))
+    stored = _STORED_BY.search(told.pop("x-varnish", ""))
+    if "age" in told or warned or hits or stored or any(map(_FROM_CACHE.search, told.values())):
         return "it comes from a cache"
     late_ms = 0 if date_ms is None else stamp.time_ms - stamp.skew_ms - _DATE_MS - date_ms
     return "its date is from before the request" if late_ms > 0 else ""
