@@ -9,6 +9,7 @@ import asyncio
 import logging
 import signal
 from collections.abc import Iterable
+from inspect import isawaitable
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -287,7 +288,8 @@ async def warm_up(targets: Iterable[Target]) -> None:
     task = asyncio.current_task()
     try:
         async with asyncio.timeout(WARMTH):
-            await asyncio.gather(*(each.client.warm(each.account_category) for each in categories))
+            begun = [each.client.warm(each.account_category) for each in categories]
+            await asyncio.gather(*filter(isawaitable, begun))  # one may have nothing to wait for
     except TimeoutError:
         pass
     except asyncio.CancelledError as cancellation:  # is for what is guarded, which then cancels
