@@ -127,6 +127,24 @@ async def test_a_typo_is_no_success(
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize("symbol", ["XXBTZUSD", "XBTUSD", "XBT/USD"])
+async def test_kraken_pairs_by_each_of_their_names(
+    symbol: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A pair is cancelled by its key, too, which ccxt gives as its id."""
+    market = MARKETS["kraken"]
+    async with SimulatedExchange(market.open(market)) as exchange:
+        (account,) = open_accounts(exchange, 1)
+        for name in ("XBTUSD", "SOLUSD"):
+            exchange.place(account, "spot", name)
+        keys = (account.api_key, account.api_secret, account.extra["passphrase"])
+        there = Commands(monkeypatch, capsys, "kraken", keys, settings_for(exchange, account))
+        status, _ = await there.run("cancel", "--category", "spot", "--symbol", symbol)
+        assert status == Status.DONE
+        assert [order.symbol for order in exchange.open_orders(account, "spot")] == ["SOLUSD"]
+
+
+@pytest.mark.asyncio
 async def test_limits_as_the_venue_has_them() -> None:
     """With `--limits` it tells what has been spent, as the venue does; otherwise it does not."""
     for options in (("--limits",), ()):

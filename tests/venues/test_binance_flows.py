@@ -275,8 +275,8 @@ def test_no_other_scope_has_a_switch(category: str, symbol: str | None) -> None:
         next(VENUE.switch(Scope(category, symbol), 1000))
 
 
-@pytest.mark.parametrize("timeout_ms", [-1, 1.5, True, "1000", None])
-def test_the_switch_wants_whole_milliseconds(timeout_ms: Any) -> None:
+@pytest.mark.parametrize("timeout_ms", [-1, 1.5, 1_500, 86_401_000, True, "1000", None])
+def test_the_switch_wants_whole_seconds(timeout_ms: Any) -> None:
     """Anything else is refused before there is a call."""
     with pytest.raises(ConfigurationError):
         next(VENUE.switch(Scope("usdm", BTC), timeout_ms))

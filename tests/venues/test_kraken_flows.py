@@ -369,6 +369,8 @@ def test_the_longest_switch() -> None:
 
 @pytest.mark.parametrize("category", ["spot", "futures"])
 def test_the_switch_covers_the_whole_account(category: str) -> None:
-    """A symbol is refused by name."""
-    with pytest.raises(ScopeError, match="whole account"):
-        switch(category, 60_000, BTC if category == "spot" else PERP)
+    """A symbol is refused by name, and so is a book."""
+    symbol = BTC if category == "spot" else PERP
+    for scope in (Scope(category, symbol), Scope(category, None, ("ordinary",))):
+        with pytest.raises(ScopeError, match="whole account"):
+            next(VENUE.switch(scope, 60_000))

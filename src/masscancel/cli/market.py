@@ -77,7 +77,12 @@ class Market(msgspec.Struct, frozen=True):
 
 
 def _open_kraken(market: Market) -> Dialect:
-    pairs = [Pair(name, name, f"{name[:-3]}/USD") for name in market.symbols("spot")]
+    """Kraken's oldest coins have an ``X`` in the keys of their pairs, and dollars a ``Z``."""
+    pairs = []
+    for name in market.symbols("spot"):
+        coin = name[:-3]
+        key = f"X{coin}ZUSD" if coin in ("XBT", "ETH", "LTC", "XRP") else name
+        pairs.append(Pair(key, name, f"{coin}/USD"))
     return KrakenDialect(pairs=pairs, contracts=market.symbols("futures"))
 
 

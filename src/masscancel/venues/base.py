@@ -187,9 +187,12 @@ class Venue(msgspec.Struct, frozen=True, kw_only=True):
         abilities = self.ability(scope.account_category)
         covers, wanted = abilities.switch, "account" if scope.symbol is None else "symbol"
         if covers not in (wanted, "both") or scope.books is not None:
-            what = {None: "has none", "both": "covers all books"}.get(
-                covers, f"covers one {covers}"
-            )
+            what = {
+                None: "has none",
+                "account": "covers the whole account, in all books",
+                "symbol": "covers one symbol, in all books",
+                "both": "covers all books",
+            }[covers]
             raise ScopeError(
                 f"the dead man's switch of {self.title} does not cover this scope: for "
                 f"{scope.account_category} it {what}"

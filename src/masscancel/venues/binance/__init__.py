@@ -40,7 +40,7 @@ from masscancel.calls import (
     Stamp,
 )
 from masscancel.credentials import Credentials
-from masscancel.errors import ConfigurationError, MassCancelError, ProtocolError, ScopeError
+from masscancel.errors import ConfigurationError, MassCancelError, ProtocolError
 from masscancel.models import Ack, KeyInfo, OpenOrder, OrderState, OrderUpdate, Permission
 from masscancel.venues.base import Abilities, Symbols, Venue
 from masscancel.venues.binance.refusals import (
@@ -374,13 +374,10 @@ class Binance(Venue, frozen=True, kw_only=True):
 
         Raises:
             ScopeError: the scope is anything but one symbol of futures, all books of it.
-            ConfigurationError: ``timeout_ms`` is not a whole number, 0 or more.
+            ConfigurationError: the time is no whole number of seconds, too short or too long.
         """
-        covered = self.ability(scope.account_category).switch is not None
-        if not covered or scope.symbol is None or scope.books is not None:
-            raise ScopeError("the dead man's switch of Binance covers one symbol of usdm, no more")
-        if not is_whole(timeout_ms, 0, 2**53):
-            raise ConfigurationError("timeout_ms must be a whole number of ms, 0 or more")
+        self.check_switch(scope, timeout_ms)
+        assert scope.symbol is not None  # noqa: S101  # it covers a symbol
         call: Call[int | None] = self._call(
             "POST",
             scope.account_category,

@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Final, Literal, Self
 import msgspec
 
 from masscancel.calls import Call, Flow, Limit, Probe, Scope
-from masscancel.errors import ConfigurationError, MassCancelError, ScopeError
+from masscancel.errors import ConfigurationError, MassCancelError
 from masscancel.models import Ack, KeyInfo, OpenOrder, OrderState, OrderUpdate, Permission
 from masscancel.venues.base import Abilities, Venue
 from masscancel.venues.kraken import futures, spot
@@ -79,6 +79,7 @@ class Kraken(Venue, frozen=True, kw_only=True):
             one_symbol="a call per batch of ids",
             ack="count",
             switch="account",
+            switch_seconds=(1, 86_399),  # "< 86400" (Cancel All Orders After X)
         ),
         "futures": Abilities(
             symbols=futures.SYMBOLS,
@@ -86,6 +87,7 @@ class Kraken(Venue, frozen=True, kw_only=True):
             one_symbol="one call",
             ack="orders",
             switch="account",
+            switch_seconds=(1, 2**32 - 1),  # "uint32" (Dead man's switch)
         ),
     }
 
@@ -174,10 +176,8 @@ class Kraken(Venue, frozen=True, kw_only=True):
 
     def switch(self, scope: Scope, timeout_ms: int) -> Flow[int | None]:
         """``CancelAllOrdersAfter``; it takes whole seconds, and covers the whole account."""
-        side = self._side(scope.account_category)
-        if scope.symbol is not None:
-            raise ScopeError("Kraken's dead man's switch covers the whole account, not a symbol")
-        return (yield from side.switch(timeout_ms))
+        seconds = self.check_switch(scope, timeout_ms)
+        return (yield from self._side(scope.account_category).switch(seconds))
 
     def key_info(self, categories: Sequence[str]) -> Flow[KeyInfo]:
         """``GetApiKeyInfo`` on spot, ``api-keys/v3/check`` on futures, whose keys are apart."""

@@ -24,7 +24,7 @@ from masscancel.errors import (
 )
 from masscancel.models import Ack, KeyInfo, OpenOrder, OrderState, Permission
 from masscancel.venues.base import Symbols
-from masscancel.venues.kraken.wire import BATCH, fires_at, mac, sliced, whole_seconds
+from masscancel.venues.kraken.wire import BATCH, fires_at, mac, sliced
 from masscancel.venues.toolkit import (
     OK,
     Refusal,
@@ -69,7 +69,6 @@ _COSTS: Final = {
 _ROOT: Final = "/derivatives"
 _API: Final = "/api/v3"
 _KEY_CHECK: Final = "/api/auth/v1/api-keys/v3/check"
-_MAX_TIMEOUT_S: Final = 2**32 - 1  # "uint32" (Dead man's switch)
 #: For how long it is worth asking whether a contract exists, in seconds.
 _PATIENCE: Final = 1.0
 
@@ -171,13 +170,12 @@ class Futures(msgspec.Struct, frozen=True):
         ]
         return merged(every((yield calls))) if calls else {}
 
-    def switch(self, timeout_ms: int) -> Flow[int | None]:
+    def switch(self, seconds: int) -> Flow[int | None]:
         """``cancelallordersafter``: all of the account's orders."""
-        seconds = whole_seconds(timeout_ms, _MAX_TIMEOUT_S)
         call: Call[int | None] = self._private(
             "POST",
             "cancelallordersafter",
-            partial(decode_switch, timeout_ms=timeout_ms),
+            partial(decode_switch, timeout_ms=seconds * 1000),
             {"timeout": seconds},
             cancels=seconds > 0,  # one that arrives late can arm it again
         )

@@ -36,7 +36,7 @@ from masscancel.venues.kraken.spot_replies import (
     decode_tried,
     index,
 )
-from masscancel.venues.kraken.wire import BATCH, mac, whole_seconds
+from masscancel.venues.kraken.wire import BATCH, mac
 from masscancel.venues.toolkit import ask, batches, every, merged, one, unsigned
 
 SYMBOLS: Final = Symbols(
@@ -55,7 +55,6 @@ _UNCOUNTED: Final = frozenset({"CancelOrder", "CancelOrderBatch"})
 #: What a public request costs, the clock's too.
 PUBLIC_COST: Final[Mapping[str, float]] = {_PUBLIC: 1}
 
-_MAX_TIMEOUT_S: Final = 86_399  # "< 86400" (Cancel All Orders After X)
 _TOKENIZED: Final = "aclass_base=tokenized_asset"
 #: An order in a cancel by id that is not open any more, or on its way out.
 _GONE: Final = ("EOrder:Unknown order", "EOrder:Cancel pending")
@@ -154,12 +153,11 @@ class Spot(msgspec.Struct, frozen=True):
         ]
         return merged(every((yield calls))) if calls else {}
 
-    def switch(self, timeout_ms: int) -> Flow[int | None]:
+    def switch(self, seconds: int) -> Flow[int | None]:
         """``CancelAllOrdersAfter``: all of the account's orders."""
-        seconds = whole_seconds(timeout_ms, _MAX_TIMEOUT_S)
         call: Call[int | None] = self._private(
             "CancelAllOrdersAfter",
-            partial(decode_switch, timeout_ms=timeout_ms),
+            partial(decode_switch, timeout_ms=seconds * 1000),
             {"timeout": seconds},
             cancels=seconds > 0,  # one that arrives late can arm it again
         )

@@ -4,13 +4,13 @@ from base64 import b64decode
 from binascii import b2a_base64
 from collections.abc import Callable, Mapping
 from hmac import digest
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 import msgspec
 
 from masscancel.calls import Reply, Slices, Stamp
 from masscancel.errors import ConfigurationError, ProtocolError
-from masscancel.venues.toolkit import finish, is_whole, milliseconds
+from masscancel.venues.toolkit import finish, milliseconds
 
 T = TypeVar("T")
 
@@ -84,17 +84,3 @@ def fires_at(timeout_ms: int, trigger: str, current: str) -> int | None:
             raise ProtocolError("the switch was to be off, and the reply says that it is armed")
         return None
     return at
-
-
-def whole_seconds(timeout_ms: Any, most: int) -> int:
-    """A switch's time limit in the unit of the venue.
-
-    Raises:
-        ConfigurationError: it is no whole number of seconds up to ``most``. Rounding could disarm.
-    """
-    if not is_whole(timeout_ms, 0, most * 1000) or timeout_ms % 1000:
-        raise ConfigurationError(
-            f"Kraken's switch takes whole seconds, 0 to {most}, not {timeout_ms!r} ms"
-        )
-    seconds: int = timeout_ms // 1000
-    return seconds
