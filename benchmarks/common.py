@@ -1,11 +1,20 @@
-"""What the harness, its server and its workers agree on."""
+"""What the harness, its server and its contenders agree on."""
 
+import ctypes
 import importlib
+import json
 import os
 import platform
+import ssl
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
+from urllib.request import Request, urlopen
 
 #: Every account's. It opens nothing but the loopback server.
 SECRET = "secret-of-the-benchmark"  # noqa: S105  # see above
@@ -24,19 +33,64 @@ def symbols(count: int) -> list[str]:
 
 @dataclass(frozen=True)
 class Where:
-    """Where the loopback server listens."""
+    """Where the loopback server listens.
+
+    Attributes:
+        port: of 127.0.0.1.
+        authority: the certificate, in PEM, by which the server is known; ``""`` for clear text.
+    """
 
     port: int
+    authority: str = ""
 
     @property
     def rest(self) -> str:
         """The origin of the REST side."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"http{'s' if self.authority else ''}://127.0.0.1:{self.port}"
 
     @property
     def stream(self) -> str:
         """The origin of the websocket side."""
-        return f"ws://127.0.0.1:{self.port}"
+        return f"ws{'s' if self.authority else ''}://127.0.0.1:{self.port}"
+
+    @cached_property
+    def context(self) -> ssl.SSLContext | None:
+        """What verifies the server's certificate; ``None`` for clear text."""
+        return ssl.create_default_context(cadata=self.authority) if self.authority else None
+
+    def control(self, **command: Any) -> Any:
+        """Tell the server something; its counters since the last ``reset``."""
+        body = json.dumps(command).encode()
+        request = Request(f"{self.rest}/control", body, method="POST")  # noqa: S310  # loopback
+        with urlopen(request) as reply:  # noqa: S310  # loopback
+            return json.load(reply)
+
+
+@contextmanager
+def server(core: int | None = None) -> Iterator[tuple[Where, Where, bool]]:
+    """A server in a process of its own: in clear text, with TLS, and whether it has uvloop."""
+    command = [sys.executable, "server.py", str(core)]
+    with subprocess.Popen(  # noqa: S603  # our own script
+        command, cwd=HERE, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as child:
+        assert child.stdout is not None
+        assert child.stdin is not None
+        hello = json.loads(child.stdout.readline())
+        yield Where(hello["port"]), Where(hello["tls_port"], hello["authority"]), hello["uvloop"]
+        child.stdin.close()
+
+
+def pin_memory() -> None:
+    """Let glibc take large blocks from its heap, as a process does that has freed such a one.
+
+    asyncio reads into 256 KiB. Until glibc's threshold has risen above that, each read maps memory
+    and unmaps it again; whether it has risen depends on what else the process has done before.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        mmap_threshold, trim_threshold = -3, -1  # their names in malloc.h
+        mallopt(mmap_threshold, 32 << 20)
+        mallopt(trim_threshold, 64 << 20)
 
 
 def pin(core: int | None) -> None:
@@ -64,6 +118,7 @@ def processor() -> str:
 
 CONTENDERS = {
     "ours": "contenders.ours:Ours",
+    "ours-ready": "contenders.ours:OursReady",
     "ours-stream": "contenders.ours:OursStream",
     "ours-both": "contenders.ours:OursBoth",
     "raw": "contenders.raw:Raw",

@@ -1,447 +1,372 @@
-"""Measure masscancel beside what one would use instead, in one interleaved run.
+"""Measure masscancel beside what one would use instead, interleaved in one process.
 
-A loopback server runs in its own process, on a core of its own where there are two. A round visits
-every contender of a case in a new order, each in a fresh process that is pinned to the other core:
-two processes that run the same code differ by 15 % or more, as their memory happens to lie, so a
-figure from one process says little. A ratio is the median of the rounds' ratios, so that what else
-the machine does meanwhile falls on all contenders alike.
+Two processes that run the same code differ by 15 % and more, as their memory happens to lie, and a
+machine is not as fast in every second. So all contenders live in this process, a round visits each
+of them for some milliseconds, in a new order every time, and a ratio is the median of the rounds'
+ratios. The loopback server is a process of its own, on a core of its own where there are two.
 
-    python benchmarks/run.py                        everything, some fifteen minutes
+    python benchmarks/run.py                        everything, some five minutes
     python benchmarks/run.py --quick                tiny sizes: does it work?
     python benchmarks/run.py --only rest stream     some cases, printed only
 """
 
 import argparse
+import asyncio
+import cProfile
+import gc
+import importlib
 import importlib.metadata
-import importlib.util
 import json
 import os
 import platform
+import pstats
 import random
 import statistics
 import subprocess
 import sys
 import time
-import venv
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any, Self
-from urllib.request import Request, urlopen
+from typing import Any
 
-from common import HERE, Where, cores, processor
+from common import HERE, Where, contender_of, cores, pin, pin_memory, processor, server, symbols
 from report import judge, plot, show, write_page
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress
 
-#: The last release of ccxt that has this exchange.
-CCXT = "ccxt==4.5.63"
-CCXT_HOME = Path(sys.prefix) / "bench-ccxt"
-#: Where the cold starts' bytecode is kept.
+#: Where the bytecode of what is imported afresh is kept.
 BYTECODE = Path(sys.prefix) / "bench-bytecode"
+#: Who is measured on uvloop, too.
+ON_UVLOOP = {"ours", "ours-both", "ours-stream", "raw", "raw-stream", "aiohttp"}
+#: Whose calls take several times as long; they make fewer.
+SLOW = {"httpx", "demo"}
+BURST = symbols(64)
+
+Measured = dict[str, Any]
+Measure = Callable[[], Awaitable[Measured]]
 
 
-@dataclass(frozen=True)
-class Sizes:
-    """How much of everything."""
-
-    rounds: int
-    calls: int
-    bursts: int
-    accounts: int
-    colds: int
-    hedges: int
-    queued: int
-    clients: int
-
-
-FULL = Sizes(
-    rounds=10, calls=500, bursts=10, accounts=1000, colds=15, hedges=200, queued=1000, clients=1000
-)
-QUICK = Sizes(rounds=2, calls=60, bursts=3, accounts=20, colds=1, hedges=50, queued=100, clients=50)
-
-
-@dataclass(frozen=True, order=True)
-class Who:
-    """A contender on an event loop."""
-
-    name: str
-    uvloop: bool = False
-
-    def __str__(self) -> str:
-        return f"{self.name} (uvloop)" if self.uvloop else self.name
-
-
-class Process:
-    """A child that answers one line of JSON to each line of JSON."""
-
-    def __init__(self, *command: str) -> None:
-        self._command = command
-        self._child = subprocess.Popen(  # noqa: S603  # our own scripts
-            command, cwd=HERE, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-
-    def read(self) -> Any:
-        """The next answer."""
-        assert self._child.stdout is not None
-        line = self._child.stdout.readline()
-        if not line:
-            raise SystemExit(f"{Path(self._command[1]).name} ended unexpectedly")
-        return json.loads(line)
-
-    def do(self, what: str, **arguments: Any) -> Any:
-        """One command and its answer."""
-        assert self._child.stdin is not None
-        print(json.dumps({"do": what, **arguments}), file=self._child.stdin, flush=True)
-        answer = self.read()
-        if "error" in answer:
-            raise SystemExit(f"{' '.join(self._command[1:3])}: {what}: {answer['error']}")
-        return answer["ok"]
-
-    def end(self) -> None:
-        """Let it end."""
-        assert self._child.stdin is not None
-        self._child.stdin.close()
-        self._child.wait(timeout=30)
-
-
-@dataclass
 class Bench:
-    """The server, the workers, and what has been measured so far."""
+    """What has been measured, by case and contender: one dict of figures a round.
 
-    sizes: Sizes
-    progress: Progress
-    results: dict[str, Any] = field(default_factory=dict)
-    skipped: dict[str, str] = field(default_factory=dict)
-
-    def __enter__(self) -> Self:
-        available = cores()
-        self.server_core = available[-1] if len(available) > 1 else None
-        self.client_core = available[0]
-        self.versions: dict[str, str] = {}
-        self._server = Process(sys.executable, "server.py", str(self.server_core))
-        hello = self._server.read()
-        self.where = Where(hello["port"])
-        self.server_loop = "uvloop" if hello["uvloop"] else "asyncio"
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.end()
-
-    def python(self, name: str) -> str | None:
-        """The interpreter for a contender; ``None`` if what it needs is not installed."""
-        if name == "ccxt":
-            return ccxt_python(self.skipped)
-        needs = {"httpx": "httpx", "demo": "requests"}.get(name)
-        if needs is not None and importlib.util.find_spec(needs) is None:
-            self.skipped[name] = f"{needs} is not installed"
-            return None
-        return sys.executable
-
-    @contextmanager
-    def worker(self, who: Who) -> Iterator[Process | None]:
-        """A fresh process of the contender; ``None`` if what it needs is not installed."""
-        python = self.python(who.name)
-        if who.uvloop and importlib.util.find_spec("uvloop") is None:
-            self.skipped[str(who)] = "uvloop is not installed"
-            python = None
-        if python is None:
-            yield None
-            return
-        loop = ["--uvloop"] if who.uvloop else []
-        worker = Process(python, "worker.py", who.name, *loop, "--core", str(self.client_core))
-        versions = worker.do("open", port=self.where.port)
-        prefix = "with ccxt: " if who.name == "ccxt" else ""
-        self.versions.update({prefix + library: version for library, version in versions.items()})
-        yield worker
-        worker.do("close")
-        worker.end()
-
-    def control(self, **command: Any) -> Any:
-        """Tell the server something."""
-        body = json.dumps(command).encode()
-        request = Request(f"{self.where.rest}/control", body, method="POST")  # noqa: S310  # loopback
-        with urlopen(request) as reply:  # noqa: S310  # loopback
-            return json.load(reply)
-
-    @contextmanager
-    def server_set(self, **settings: float) -> Iterator[None]:
-        """The server behaves so within the block."""
-        self.control(settings=settings)
-        yield
-        self.control(settings={})
-
-    def interleaved(
-        self,
-        case: str,
-        contenders: list[Who],
-        measure: Callable[[Process, Who], Any],
-        *,
-        rounds: int | None = None,
-        calls: Callable[[Any], int] | None = None,
-    ) -> None:
-        """Visit every contender once a round, in a new order each; keep what was measured.
-
-        Args:
-            case: the name to keep it under.
-            contenders: who takes part.
-            measure: measures one.
-            rounds: how often, if not as often as everything.
-            calls: from what was measured to how many cancels the server must have seen at least.
-        """
-        rounds = rounds or self.sizes.rounds
-        task = self.progress.add_task(case, total=rounds * len(contenders))
-        kept: dict[str, list[Any]] = {}
-        order = random.Random(len(case))  # noqa: S311  # only to shuffle
-        for _ in range(rounds):
-            order.shuffle(contenders)
-            for who in contenders:
-                with self.worker(who) as worker:
-                    if worker is not None:
-                        self.control(reset=True)
-                        measured = measure(worker, who)
-                        seen = self.control()["counts"]
-                        assert not seen.get("refused"), f"{who}: refused calls: {seen}"
-                        if calls is not None:
-                            assert seen["cancel"] >= calls(measured), f"{who}: arrived: {seen}"
-                        kept.setdefault(str(who), []).append(measured)
-                self.progress.advance(task)
-        self.results[case] = kept
-
-
-BOTH_LOOPS = (False, True)
-
-
-def rest(bench: Bench) -> None:
-    """One REST call after the other."""
-    names = ["ours", "ours-both", "raw", "aiohttp"]
-    contenders = [Who(name, uvloop) for name in names for uvloop in BOTH_LOOPS]
-    contenders += [Who("httpx"), Who("demo"), Who("ccxt")]
-    bench.interleaved("rest", contenders, _sequential(bench), calls=_latencies)
-
-
-def stream(bench: Bench) -> None:
-    """One call on the websocket after the other."""
-    contenders = [
-        Who(name, uvloop) for name in ("ours-stream", "raw-stream") for uvloop in BOTH_LOOPS
-    ]
-    contenders += [Who("raw"), Who("raw", uvloop=True)]
-    bench.interleaved("stream", contenders, _sequential(bench), calls=_latencies)
-
-
-def _sequential(bench: Bench) -> Callable[[Process, Who], Any]:
-    calls = bench.sizes.calls
-
-    def measure(worker: Process, who: Who) -> Any:
-        slow = who.name in ("httpx", "demo")
-        return worker.do("sequential", calls=calls // 4 if slow else calls, warm=calls // 10)
-
-    return measure
-
-
-def _latencies(measured: Any) -> int:
-    return len(measured["latencies"])
-
-
-def burst(bench: Bench) -> None:
-    """64 symbols of one account at once."""
-    names = ["ours", "ours-stream", "ours-both", "raw", "raw-stream", "aiohttp"]
-    contenders = [Who(name, uvloop) for name in names for uvloop in BOTH_LOOPS]
-    contenders += [Who("httpx"), Who("demo"), Who("ccxt")]
-
-    def measure(worker: Process, who: Who) -> Any:
-        slow = who.name in ("httpx", "demo")
-        bursts = max(2, bench.sizes.bursts // 5) if slow else bench.sizes.bursts
-        return worker.do("burst", bursts=bursts, size=64)
-
-    bench.interleaved(
-        "burst", contenders, measure, calls=lambda measured: 64 * len(measured["rates"])
-    )
-
-
-def fan_out(bench: Bench) -> None:
-    """10 symbols of many accounts, 64 requests at a time; and of few, for the cost per target."""
-    contenders = [Who(name, uvloop) for name in ("ours", "aiohttp") for uvloop in BOTH_LOOPS]
-    many, few = bench.sizes.accounts, 10
-
-    def measure(worker: Process, _: Who) -> Any:
-        return {
-            str(accounts * 10): worker.do("fan_out", accounts=accounts, each=10, repeat=repeat)
-            for accounts, repeat in (
-                (few, max(1, many // few // 5)),
-                (max(few, many // 10), 1),
-                (many, 1),
-            )
-        }
-
-    bench.interleaved("fan-out", contenders, measure)
-
-
-def cold(bench: Bench) -> None:
-    """From starting a process to its first Ack; and imports in fresh interpreters."""
-    names = ("ours", "ours-stream", "raw", "aiohttp", "httpx", "demo", "ccxt")
-    kept: dict[str, list[Any]] = {}
-    imports: dict[str, list[Any]] = {}
-    colds = bench.sizes.colds
-    task = bench.progress.add_task("cold", total=(colds + 1) * (len(names) + len(IMPORTS)))
-    for once in range(-1, colds):  # the first time compiles, and does not count
-        for name in names:
-            python = bench.python(name)
-            if python is not None:
-                measured = {"ms": _cold_start(python, name, bench.where)}
-                kept.setdefault(name, []).extend([measured] if once >= 0 else [])
-            bench.progress.advance(task)
-        for what, name in IMPORTS.items():
-            python = bench.python(name)
-            if python is not None:
-                measured = {"ms": _import_time(python, what)}
-                imports.setdefault(f"import {what}", []).extend([measured] if once >= 0 else [])
-            bench.progress.advance(task)
-    bench.results["cold start"], bench.results["imports"] = kept, imports
-
-
-#: What is imported, and by which contender's interpreter.
-IMPORTS = {
-    "masscancel": "ours",
-    "aiohttp, msgspec": "aiohttp",
-    "httpx": "httpx",
-    "requests": "demo",
-    "ccxt.async_support": "ccxt",
-}
-
-
-def _cold_start(python: str, name: str, where: Where) -> float:
-    started = time.monotonic_ns()
-    return (int(_with_bytecode(python, "cold.py", name, str(where.port))) - started) / 1e6
-
-
-def _import_time(python: str, what: str) -> float:
-    code = f"import time; t = time.perf_counter(); import {what}; print(time.perf_counter() - t)"
-    return float(_with_bytecode(python, "-c", code)) * 1000
-
-
-def _with_bytecode(*command: str) -> str:
-    """What a program prints that finds everything compiled, as an installed one does."""
-    environment = {**os.environ, "PYTHONPYCACHEPREFIX": str(BYTECODE)}
-    environment.pop("PYTHONDONTWRITEBYTECODE", None)
-    done = subprocess.run(  # noqa: S603  # our own scripts
-        command, cwd=HERE, env=environment, capture_output=True, text=True, check=True
-    )
-    return done.stdout
-
-
-def queued(bench: Bench) -> None:
-    """A cancel while 1,000 listings of the same program wait for the pool's 64 places.
-
-    Once with a venue that takes a second for a listing, and once with one that answers at once, so
-    that the event loop never has nothing to do.
+    Args:
+        rounds: how often each contender is visited.
+        calls: how many calls a visit is, where one follows the other.
+        targets: the largest fan-out.
+        plain: the server in clear text.
+        tls: the server with TLS.
+        progress: shows how far it is.
     """
-    calls = max(5, bench.sizes.calls // 20)
-    for case, tasks, hold in (
-        ("queued: idle", 0, 0.0),
-        ("queued: slow venue", bench.sizes.queued, 1.0),
-        ("queued: busy loop", bench.sizes.queued, 0.0),
-    ):
-        with bench.server_set(hold_listings=hold):
-            bench.interleaved(
-                case,
-                [Who("ours")],
-                lambda worker, _, tasks=tasks: worker.do("first_byte", calls=calls, queued=tasks),  # type: ignore[misc]  # a default
-            )
+
+    def __init__(
+        self, rounds: int, calls: int, targets: int, plain: Where, tls: Where, progress: Progress
+    ) -> None:
+        self.rounds, self.calls, self.targets = rounds, calls, targets
+        self.plain, self.tls = plain, tls
+        self.uvloop = False
+        self.results: dict[str, dict[str, list[Measured]]] = defaultdict(dict)
+        #: All of a case's, in µs; those of the rounds are not kept apart.
+        self.latencies: dict[str, dict[str, list[float]]] = defaultdict(dict)
+        #: Where the time of ours goes, by case: function, calls and own µs per operation.
+        self.profiles: dict[str, list[tuple[str, float, float]]] = {}
+        self.skipped: dict[str, str] = {}
+        self._progress = progress
+
+    @asynccontextmanager
+    async def opened(
+        self, *names: str, where: Where | None = None
+    ) -> AsyncIterator[Mapping[str, Any]]:
+        """Contenders that are open within the block, by name."""
+        contenders = {}
+        async with AsyncExitStack() as stack:
+            for name in names:
+                if self.uvloop and name not in ON_UVLOOP:
+                    continue
+                try:
+                    contender = contender_of(name)
+                except ImportError as problem:
+                    self.skipped[name] = str(problem)
+                    continue
+                await contender.open(where or self.plain)
+                stack.push_async_callback(contender.close)
+                contenders[name] = contender
+            yield contenders
+
+    async def interleave(
+        self, case: str, measures: Mapping[str, Measure], rounds: int | None = None
+    ) -> None:
+        """Visit everybody once a round; the first round warms up, and is not kept."""
+        rounds = rounds or self.rounds
+        order = [*measures]
+        task = self._progress.add_task(case, total=(rounds + 1) * len(order))
+        gc.collect()
+        gc.freeze()  # what there is by now is not looked through in every collection
+        for number in range(rounds + 1):
+            random.shuffle(order)
+            for name in order:
+                gc.collect()
+                measured = await measures[name]()
+                self._progress.advance(task)
+                if number:
+                    who = f"{name} (uvloop)" if self.uvloop else name
+                    self.latencies[case].setdefault(who, []).extend(measured.pop("latencies", ()))
+                    self.results[case].setdefault(who, []).append(measured)
+        gc.unfreeze()
+        assert not self.plain.control()["counts"].get("refused"), "refused calls"
+
+    async def profile(
+        self, case: str, work: Callable[[], Awaitable[object]], operations: int
+    ) -> None:
+        """Note where the time of so many operations goes, by function."""
+        if self.uvloop:
+            return
+        profile = cProfile.Profile()
+        profile.enable()
+        await work()
+        profile.disable()
+        stats: Any = pstats.Stats(profile)
+        own = [
+            (_name(*where), calls / operations, seconds / operations * 1e6)
+            for where, (_, calls, seconds, _, _) in stats.stats.items()
+        ]
+        self.profiles[case] = sorted(own, key=lambda row: -row[2])[:15]
 
 
-def confirm(bench: Bench) -> None:
-    """From the call to the Confirmation, with effects that lag behind their acks."""
-    for lag in (0.0, 0.05, 0.2):
-        with bench.server_set(lag=lag):
-            bench.interleaved(
-                f"confirm: lag {lag * 1000:.0f} ms",
-                [Who("ours")],
-                lambda worker, _: worker.do("confirm", calls=3, settle=0.1),
-            )
+def _name(file: str, _: int, function: str) -> str:
+    if file == "~":
+        return function.strip("<>").replace("built-in method ", "")
+    return f"{'/'.join(Path(file).parts[-2:])}: {function}"
 
 
-def hedge(bench: Bench) -> None:
-    """2 % of the requests, REST or stream, are answered 200 ms late."""
-    calls = bench.sizes.hedges
-    with bench.server_set(stall_share=0.02, stall=0.2):
-        bench.interleaved(
-            "hedge",
-            [Who("ours"), Who("ours-both"), Who("aiohttp")],
-            lambda worker, _: worker.do("sequential", calls=calls, warm=10),
-            calls=_latencies,
-        )
-
-
-def memory(bench: Bench) -> None:
-    """Clients that share a pool, and targets of a fan-out."""
-
-    def measure(worker: Process, who: Who) -> Any:
-        measured: dict[str, Any] = {}
-        if who.name == "ours":
-            measured["per idle client"] = worker.do("memory_idle", clients=bench.sizes.clients)
-        measured["per target"] = worker.do("memory_target", accounts=bench.sizes.accounts, each=10)
-        return measured
-
-    bench.interleaved("memory", [Who("ours"), Who("aiohttp")], measure, rounds=1)
-
-
-CASES: dict[str, Callable[[Bench], None]] = {
-    "rest": rest,
-    "stream": stream,
-    "burst": burst,
-    "fan-out": fan_out,
-    "cold": cold,
-    "queued": queued,
-    "confirm": confirm,
-    "hedge": hedge,
-    "memory": memory,
-}
-
-
-def ccxt_python(skipped: dict[str, str]) -> str | None:
-    """The interpreter of an environment with ccxt, which is made if it is not there."""
-    python = CCXT_HOME / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    if (CCXT_HOME / ".ready").exists():
-        return str(python)
-    if "ccxt" in skipped:
-        return None
-    venv.create(CCXT_HOME, with_pip=True)
-    install = [str(python), "-m", "pip", "install", "--quiet", CCXT]
-    done = subprocess.run(install, capture_output=True, text=True, check=False)  # noqa: S603
-    if done.returncode:
-        skipped["ccxt"] = f"{CCXT} could not be installed"
-        return None
-    (CCXT_HOME / ".ready").touch()
-    return str(python)
-
-
-def machine(bench: Bench) -> dict[str, Any]:
-    """What this was measured on; nothing that names the machine."""
-    available = cores()
+async def sequential(contender: Any, calls: int) -> Measured:
+    """One call after the other, in µs."""
+    latencies = []
+    cpu = time.process_time_ns()
+    for _ in range(calls):
+        started = time.perf_counter_ns()
+        await contender.call("S0/USDT")
+        latencies.append((time.perf_counter_ns() - started) / 1000)
+    cpu = time.process_time_ns() - cpu
     return {
-        "processor": processor(),
-        "cores": len(available),
-        "pinned": bench.server_core is not None and hasattr(os, "sched_setaffinity"),
-        "system": f"{platform.system()} {platform.release().split('-')[0]}",
-        "python": f"{platform.python_implementation()} {platform.python_version()}",
-        "server": f"on {bench.server_loop}",
-        "masscancel": importlib.metadata.version("masscancel"),
-        **dict(sorted(bench.versions.items())),
+        "latencies": latencies,
+        "median": statistics.median(latencies),
+        "cpu": cpu / calls / 1000,
     }
 
 
-def summarise(results: dict[str, Any]) -> dict[str, Any]:
-    """Replace each round's latencies by their quantiles: 101 percentiles and the 99.9th."""
-    for kept in results.values():
-        for rounds in kept.values():
-            for measured in rounds:
-                if "latencies" in measured:
-                    cuts = statistics.quantiles(measured.pop("latencies"), n=1000)
-                    measured["quantiles"] = [round(cuts[i], 1) for i in (0, *range(9, 990, 10), -1)]
-                    measured["median"], measured["p99"] = cuts[499], cuts[989]
-    return results
+async def timed(work: Callable[[], Awaitable[object]], count: int) -> Measured:
+    """Work on so many at once: µs, and µs of CPU, for one of them."""
+    cpu, started = time.process_time(), time.perf_counter()
+    await work()
+    wall, cpu = time.perf_counter() - started, time.process_time() - cpu
+    return {"wall": wall / count * 1e6, "cpu": cpu / count * 1e6}
+
+
+async def rest(bench: Bench) -> None:
+    """One call after the other."""
+    names = ("ours", "ours-both", "raw", "aiohttp", "httpx", "demo", "ccxt")
+    await _sequential(bench, "rest", names, "ours")
+
+
+async def stream(bench: Bench) -> None:
+    """One call after the other, on the websocket."""
+    await _sequential(bench, "stream", ("ours-stream", "raw-stream", "raw"), "ours-stream")
+
+
+async def _sequential(bench: Bench, case: str, names: Iterable[str], ours: str) -> None:
+    async with bench.opened(*names) as opened:
+        measures = {
+            name: partial(sequential, contender, bench.calls // (5 if name in SLOW else 1))
+            for name, contender in opened.items()
+        }
+        await bench.interleave(case, measures)
+        await bench.profile(case, partial(sequential, opened[ours], 1000), 1000)
+
+
+async def burst(bench: Bench) -> None:
+    """64 symbols of one account at once; over TLS, too."""
+    names = (
+        "ours",
+        "ours-stream",
+        "ours-both",
+        "raw",
+        "raw-stream",
+        "aiohttp",
+        "httpx",
+        "demo",
+        "ccxt",
+    )
+    await _burst(bench, "burst", bench.plain, names)
+    await _burst(bench, "burst, TLS", bench.tls, ("ours", "ours-stream", "aiohttp"))
+
+
+async def _burst(bench: Bench, case: str, where: Where, names: Iterable[str]) -> None:
+    async def bursts(contender: Any, times: int = 3) -> None:
+        for _ in range(times):
+            await contender.burst(BURST)
+
+    async with bench.opened(*names, where=where) as opened:
+        measures = {
+            name: partial(timed, partial(bursts, contender), 3 * len(BURST))
+            for name, contender in opened.items()
+        }
+        await bench.interleave(case, measures)
+        for name in ("ours", "ours-stream"):
+            work = partial(bursts, opened[name], 20)
+            await bench.profile(f"{case}: {name}", work, 20 * len(BURST))
+
+
+async def fan_out(bench: Bench) -> None:
+    """10 symbols of many accounts; and of few, for the cost per target."""
+    async with bench.opened("ours", "aiohttp") as opened:
+        for part in (100, 10, 1):
+            targets = bench.targets // part
+            measures = {
+                name: partial(
+                    timed, partial(contender.fan_out, targets // 10, symbols(10)), targets
+                )
+                for name, contender in opened.items()
+            }
+            await bench.interleave(f"fan-out: {targets:,}", measures, max(2, bench.rounds // 5))
+        work = partial(opened["ours"].fan_out, targets // 10, symbols(10))
+        await bench.profile("fan-out", work, targets)
+
+
+async def cold(bench: Bench) -> None:
+    """From nothing to the first Ack, in a process that has imported everything."""
+
+    async def first_ack(name: str, where: Where) -> Measured:
+        started = time.perf_counter()
+        async with bench.opened(name, where=where) as opened:
+            await opened[name].call("S0/USDT")
+            return {"ms": (time.perf_counter() - started) * 1000}
+
+    for case, where, names in (
+        ("cold", bench.plain, ("ours", "ours-stream", "raw", "aiohttp", "httpx", "demo")),
+        ("cold, TLS", bench.tls, ("ours", "ours-stream", "aiohttp")),
+    ):
+        await bench.interleave(case, {name: partial(first_ack, name, where) for name in names})
+    await bench.profile("cold, TLS", partial(first_ack, "ours", bench.tls), 1)
+
+
+async def handshakes(bench: Bench) -> None:
+    """A client's first burst over TLS: how many handshakes it takes, and how long."""
+
+    async def first_burst(name: str, ready: int) -> Measured:
+        async with bench.opened(name, where=bench.tls) as opened:
+            bench.plain.control(reset=True)
+            while _handshakes(bench) < ready:  # noqa: ASYNC110  # another process does them
+                await asyncio.sleep(0.1)
+            bench.plain.control(reset=True)
+            started = time.perf_counter()
+            await opened[name].burst(BURST)
+            took = (time.perf_counter() - started) * 1000
+            return {"handshakes": _handshakes(bench), "ms": took}
+
+    measures = {
+        name: partial(first_burst, name, ready)
+        for name, ready in (("ours", 3), ("ours-ready", len(BURST)), ("aiohttp", 0))
+    }
+    await bench.interleave("first burst, TLS", measures, max(2, bench.rounds // 4))
+
+
+def _handshakes(bench: Bench) -> int:
+    return int(bench.plain.control()["counts"].get("handshakes", 0))
+
+
+async def imports(bench: Bench) -> None:
+    """Imports, each in a fresh interpreter that finds everything compiled."""
+    environment = {**os.environ, "PYTHONPYCACHEPREFIX": str(BYTECODE)}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+
+    async def once(what: str) -> Measured:
+        code = (
+            f"import time; t = time.perf_counter(); import {what}; print(time.perf_counter() - t)"
+        )
+        command = [sys.executable, "-c", code]
+        done = subprocess.run(  # noqa: ASYNC221, S603  # nothing else runs here; our own code
+            command, env=environment, capture_output=True, text=True, check=True
+        )
+        return {"ms": float(done.stdout) * 1000}
+
+    whats = ("masscancel", "aiohttp, msgspec", "httpx", "requests")
+    await bench.interleave("import", {what: partial(once, what) for what in whats})
+
+
+async def tail(bench: Bench) -> None:
+    """2 % of the requests, REST or stream alike, are answered 200 ms late."""
+    bench.plain.control(settings={"stall_share": 0.02, "stall": 0.2})
+    async with bench.opened("ours", "ours-both", "aiohttp") as opened:
+        measures = {name: partial(sequential, each, 100) for name, each in opened.items()}
+        await bench.interleave("tail", measures, max(2, bench.rounds // 3))
+    bench.plain.control(settings={})
+
+
+async def behind(bench: Bench) -> None:
+    """A cancel while 1,000 listings of the same program wait for a venue that takes a second."""
+
+    async def listing(client: Any) -> None:
+        while True:
+            await client.open_orders("cash", timeout=300)
+
+    async def cancels(client: Any, tasks: int) -> Measured:
+        running = [asyncio.create_task(listing(client)) for _ in range(tasks)]
+        await asyncio.sleep(0.2)
+        bench.plain.control(reset=True)
+        started = []
+        for _ in range(20):
+            await asyncio.sleep(0.01)
+            started.append(time.monotonic_ns())
+            await client.cancel_all("cash", "S0/USDT")
+        arrived = bench.plain.control()["arrivals"]
+        assert not any(task.done() for task in running), "a listing failed"
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+        return {
+            "us": statistics.median((b - a) / 1000 for a, b in zip(started, arrived, strict=True))
+        }
+
+    bench.plain.control(settings={"hold_listings": 1.0})
+    async with bench.opened("ours") as opened:
+        measures = {
+            name: partial(cancels, opened["ours"].client, tasks)
+            for name, tasks in (("idle", 0), ("behind listings", 1000))
+        }
+        await bench.interleave("behind others", measures, max(2, bench.rounds // 5))
+    bench.plain.control(settings={})
+
+
+CASES = (rest, stream, burst, fan_out, cold, handshakes, imports, tail, behind)
+#: Those that are measured on uvloop, too.
+ON_BOTH_LOOPS = (rest, stream, burst, fan_out)
+
+
+def measure(bench: Bench, names: Iterable[str]) -> None:
+    """Measure the cases of these names, on asyncio's loop and then on uvloop."""
+    uvloop: Any = importlib.import_module("uvloop")
+    for factory, cases in ((None, CASES), (uvloop.new_event_loop, ON_BOTH_LOOPS)):
+        bench.uvloop = factory is not None
+        with asyncio.Runner(loop_factory=factory) as runner:
+            for case in cases:
+                if case.__name__ in names:
+                    runner.run(case(bench))
+
+
+def machine(server_on_uvloop: bool) -> dict[str, Any]:
+    """What this was measured on; nothing that names the machine."""
+    libraries = ("masscancel", "aiohttp", "msgspec", "uvloop", "httpx", "requests", "ccxt")
+    return {
+        "processor": processor(),
+        "cores": len(cores()),
+        "system": f"{platform.system()} {platform.release().split('-')[0]}",
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "server": f"on {'uvloop' if server_on_uvloop else 'asyncio'}",
+        **{name: importlib.metadata.version(name) for name in libraries if name in sys.modules},
+    }
 
 
 def main() -> None:
@@ -449,55 +374,46 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rounds", type=int, help="how often each contender is visited")
-    parser.add_argument(
-        "--only", nargs="+", choices=CASES, metavar="CASE", help=f"of {', '.join(CASES)}"
-    )
+    names = [case.__name__ for case in CASES]
+    parser.add_argument("--only", nargs="+", choices=names, metavar="CASE", help=f"of {names}")
     parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that it works")
-    parser.add_argument(
-        "--out",
-        type=Path,
-        help="where RESULTS.md, results.json and the plots go; by default beside this file if "
-        "everything was measured, and nowhere otherwise",
-    )
     options = parser.parse_args()
+    sizes = (3, 20, 1000) if options.quick else (30, 100, 10_000)
+    available = cores()
+    pin_memory()
     console = Console()
-    sizes = QUICK if options.quick else FULL
-    if options.rounds:
-        sizes = Sizes(**{**vars(sizes), "rounds": options.rounds})
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TimeElapsedColumn(),
-    )
     with (
-        Progress(*columns, console=console, transient=True) as progress,
-        Bench(sizes, progress) as bench,
+        server(available[1] if len(available) > 1 else None) as (plain, tls, server_on_uvloop),
+        Progress(console=console, transient=True) as progress,
     ):
-        for case in options.only or CASES:
-            CASES[case](bench)
-        described = machine(bench)
-    pooled = {
-        who: [value for measured in rounds for value in measured["latencies"]]
-        for who, rounds in bench.results.get("hedge", {}).items()
+        pin(available[0])
+        bench = Bench(*sizes, plain, tls, progress)
+        measure(bench, options.only or names)
+    quantiles = {
+        case: {who: statistics.quantiles(each, n=1000) for who, each in kept.items() if each}
+        for case, kept in bench.latencies.items()
     }
     outcome: dict[str, Any] = {
-        "machine": described,
-        "sizes": vars(sizes),
+        "machine": {**machine(server_on_uvloop), "cores": len(available)},
+        "rounds": bench.rounds,
         "skipped": bench.skipped,
-        "tails": {who: statistics.quantiles(values, n=100)[98] for who, values in pooled.items()},
-        "cases": summarise(bench.results),
+        "cases": bench.results,
+        "quantiles": {
+            case: {
+                who: [round(cut, 1) for cut in (cuts[0], *cuts[9::10], cuts[-1])]
+                for who, cuts in kept.items()
+            }
+            for case, kept in quantiles.items()
+        },
+        "profiles": bench.profiles,
     }
     outcome["targets"] = judge(outcome)
     show(outcome, console)
-    out = options.out or (None if options.only or options.quick else HERE)
-    if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "results.json").write_text(json.dumps(outcome, separators=(",", ":")) + "\n")
-        plots = plot(outcome, out)
-        write_page(outcome, out / "RESULTS.md", plots)
-        console.print(f"written: RESULTS.md, results.json{''.join(f', {name}' for name in plots)}")
+    if not (options.only or options.quick):
+        (HERE / "results.json").write_text(json.dumps(outcome, separators=(",", ":")) + "\n")
+        plot(outcome, HERE / "latency.svg")
+        write_page(outcome, HERE / "RESULTS.md")
+        console.print("written: RESULTS.md, results.json, latency.svg")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
 """A loopback server that speaks just enough AscendEX, fast enough not to be the bottleneck.
 
 One hand-written asyncio protocol, on uvloop where it is installed: HTTP/1.1 and, after an upgrade,
-RFC 6455. Every cancel-all's signature is checked and its symbol and id are echoed, so that no
-contender gets away with less. ``/control`` sets faults, places orders and reads counters.
+RFC 6455, in clear text and with TLS. Every cancel-all's signature is checked and its symbol and id
+are echoed, so that no contender gets away with less. ``/control`` sets faults and reads counters.
 
-Prints its port, then serves until its standard input ends.
+Prints its ports, then serves until its standard input ends.
 """
 
 import asyncio
@@ -13,12 +13,14 @@ import functools
 import hashlib
 import hmac
 import random
+import ssl
 import sys
 import time
 from collections import Counter
 from typing import Any
 
 import msgspec
+import trustme
 from common import SECRET, pin
 
 try:
@@ -36,28 +38,18 @@ class Settings(msgspec.Struct):
     Attributes:
         stall_share: the share of cancel-alls that are answered ``stall`` later.
         stall: how much later.
-        lag: how long after its acknowledgement a cancel-all takes effect.
         hold_listings: how long a listing of open orders takes.
     """
 
     stall_share: float = 0.0
     stall: float = 0.0
-    lag: float = 0.0
     hold_listings: float = 0.0
-
-
-class Place(msgspec.Struct):
-    """How many orders an account has open from now on."""
-
-    group: str
-    orders: int
 
 
 class Control(msgspec.Struct):
     """A command on ``/control``; answered with the counters since the last ``reset``."""
 
     settings: Settings | None = None
-    place: Place | None = None
     reset: bool = False
 
 
@@ -89,7 +81,6 @@ class Exchange:
 
     def __init__(self) -> None:
         self.settings = Settings()
-        self.open: dict[str, int] = {}
         self.counts: Counter[str] = Counter()
         self.arrivals: list[int] = []
         self.draw = random.Random(7).random  # noqa: S311  # the same stalls in every run
@@ -98,44 +89,20 @@ class Exchange:
         """Carry a command out; tell the counters."""
         if command.settings is not None:
             self.settings = command.settings
-        if command.place is not None:
-            self.open[command.place.group] = command.place.orders
         told = {"counts": dict(self.counts), "arrivals": self.arrivals[-1000:]}
         if command.reset:
             self.counts.clear()
             self.arrivals.clear()
         return told
 
-    def cancel(self, group: str) -> float:
-        """Cancel a group's orders, with the lag; returns after how long to answer."""
+    def cancel(self) -> float:
+        """Count a cancel-all; returns after how long to answer it."""
         self.arrivals.append(time.monotonic_ns())
         self.counts["cancel"] += 1
-        if self.open:
-            if self.settings.lag:
-                loop = asyncio.get_running_loop()
-                loop.call_later(self.settings.lag, self.open.pop, group, None)
-            else:
-                self.open.pop(group, None)
         if self.settings.stall_share and self.draw() < self.settings.stall_share:
             self.counts["stalled"] += 1
             return self.settings.stall
         return 0.0
-
-    def rows(self, group: str) -> list[dict[str, str]]:
-        """A group's open orders."""
-        return [
-            {
-                "orderId": f"{group}-{number}",
-                "symbol": "S0/USDT",
-                "side": "Buy",
-                "orderQty": "1",
-                "price": "1",
-                "cumFilledQty": "0",
-                "orderType": "Limit",
-                "status": "New",
-            }
-            for number in range(self.open.get(group, 0))
-        ]
 
 
 @functools.lru_cache(maxsize=4096)
@@ -165,6 +132,8 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
         self._transport: Any = transport
+        if transport.get_extra_info("ssl_object") is not None:
+            self._exchange.counts["handshakes"] += 1
 
     def data_received(self, data: bytes) -> None:
         """Take whole requests or frames off the buffer."""
@@ -201,13 +170,7 @@ class Connection(asyncio.Protocol):
             self._reply(b'{"code":0,"data":{"requestReceiveAt":%d}}' % (time.time() * 1000))
         elif path.endswith(b"/order/open"):
             exchange.counts["open"] += 1
-            group = path.split(b"/")[1].decode()
-            rows = {"ac": "CASH", "code": 0, "data": exchange.rows(group)}
-            self._reply(msgspec.json.encode(rows), exchange.settings.hold_listings)
-        elif path.endswith(b"/order/status"):
-            ids = head.split(b"orderId=")[1].split(b" ")[0].decode().replace("%2C", ",").split(",")
-            data = [{"orderId": order_id, "status": "Canceled"} for order_id in ids]
-            self._reply(msgspec.json.encode({"ac": "CASH", "code": 0, "data": data}))
+            self._reply(b'{"ac":"CASH","code":0,"data":[]}', exchange.settings.hold_listings)
         elif path.endswith(b"/stream"):
             self._upgrade(path, head)
         elif path == b"/control":
@@ -223,7 +186,7 @@ class Connection(asyncio.Protocol):
             self._exchange.counts["refused"] += 1
             self._reply(b'{"code":200001,"message":"Signature does not match"}')
             return
-        delay = self._exchange.cancel(group.decode())
+        delay = self._exchange.cancel()
         self._reply(
             b'{"code":0,"data":{"ac":"%s","accountId":"account-%s","action":"cancel-all","info":'
             b'{"id":"%s","orderId":"","orderType":"","symbol":"%s","timestamp":%d},'
@@ -295,7 +258,7 @@ class Connection(asyncio.Protocol):
         said = _SAYING.decode(payload)
         if said.op == "req" and said.args is not None:
             assert self._websocket_group is not None
-            delay = self._exchange.cancel(self._websocket_group)
+            delay = self._exchange.cancel()
             text = b'{"m":"order","accountId":"account-%s","ac":"%s","action":"cancel-all",' % (
                 self._websocket_group.encode(),
                 said.account.upper().encode(),
@@ -322,14 +285,26 @@ class Connection(asyncio.Protocol):
 
 
 async def serve() -> None:
-    """Listen on a free port, say which, and serve until standard input ends."""
+    """Listen on free ports, say which, and serve until standard input ends."""
     exchange = Exchange()
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: Connection(exchange), "127.0.0.1", 0, backlog=2048)
-    port = server.sockets[0].getsockname()[1]
-    print(msgspec.json.encode({"port": port, "uvloop": uvloop is not None}).decode(), flush=True)
+    authority = trustme.CA()
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    ports = []
+    for tls in (None, context):
+        server = await loop.create_server(
+            lambda: Connection(exchange), "127.0.0.1", 0, backlog=2048, ssl=tls
+        )
+        ports.append(server.sockets[0].getsockname()[1])
+    hello = {
+        "port": ports[0],
+        "tls_port": ports[1],
+        "authority": authority.cert_pem.bytes().decode(),
+        "uvloop": uvloop is not None,
+    }
+    print(msgspec.json.encode(hello).decode(), flush=True)
     await loop.run_in_executor(None, sys.stdin.read)
-    server.close()
 
 
 def main() -> None:

@@ -17,7 +17,8 @@ class Idiom:
     async def open(self, where: Where) -> None:
         """Open the session."""
         self._rest = where.rest
-        self._session = aiohttp.ClientSession()
+        connector = aiohttp.TCPConnector(ssl=where.context or True)
+        self._session = aiohttp.ClientSession(connector=connector)
 
     async def call(self, symbol: str, group: int = 0) -> None:
         """Cancel one symbol of one account."""

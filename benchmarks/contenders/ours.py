@@ -11,26 +11,29 @@ from masscancel.models import Via
 
 
 class Ours:
-    """One client, or a thousand that share a pool."""
+    """One client, or a thousand that share its pool."""
 
     via: Via = "rest"
+    burst_size = 0
 
     async def open(self, where: Where) -> None:
         """Enter one client, and open its stream where calls go that way."""
         self._where = where
-        watch = () if self.via == "rest" else ("cash",)
-        self.client = self.client_of(0, watch=watch)
-        await self.client.__aenter__()
-        self._many: list[Client[Any]] = []
-        if watch:
+        self._pool = SessionPool(ssl_context=where.context, burst=self.burst_size)
+        await self._pool.__aenter__()
+        self._clients: list[Client[Any]] = []
+        (self.client,) = await self._entered(1)
+        if self.via != "rest":
             await self.client.cancel_all("cash", via="stream")
 
-    def client_of(self, group: int, **options: Any) -> Client[Any]:
-        """A client of the account with this group."""
-        venue = AscendEX(
-            rest_url=self._where.rest, stream_url=self._where.stream, account_group=group
-        )
-        return Client(Credentials(key_of(group), SECRET), venue=venue, **options)
+    async def _entered(self, count: int) -> list[Client[Any]]:
+        """So many clients, each of an account of its own."""
+        where = self._where
+        while (group := len(self._clients)) < count:
+            venue = AscendEX(rest_url=where.rest, stream_url=where.stream, account_group=group)
+            client = Client(Credentials(key_of(group), SECRET), venue=venue, pool=self._pool)
+            self._clients.append(await client.__aenter__())
+        return self._clients[:count]
 
     async def call(self, symbol: str) -> None:
         """Cancel one symbol."""
@@ -40,30 +43,23 @@ class Ours:
         """Cancel all of them at once."""
         await asyncio.gather(*map(self.call, symbols))
 
-    async def clients(self, count: int) -> list[Client[Any]]:
-        """So many entered clients that share a pool."""
-        if not self._many:
-            self._pool = SessionPool()
-            await self._pool.__aenter__()
-        while len(self._many) < count:
-            client = self.client_of(len(self._many), pool=self._pool)
-            self._many.append(await client.__aenter__())
-        return self._many[:count]
-
     async def fan_out(self, accounts: int, symbols: Sequence[str]) -> None:
-        """Cancel each symbol of each account, 64 at a time."""
-        clients = await self.clients(accounts)
-        targets = Target.product(clients, ["cash"], symbols)
-        report = await cancel_many(targets, concurrency=64, timeout=300)
+        """Cancel each symbol of each account."""
+        targets = Target.product(await self._entered(accounts), ["cash"], symbols)
+        report = await cancel_many(targets, timeout=300)
         report.raise_for_failures()
 
     async def close(self) -> None:
         """Leave."""
-        for client in self._many:
+        for client in self._clients:
             await client.__aexit__(None, None, None)
-        if self._many:
-            await self._pool.close()
-        await self.client.__aexit__(None, None, None)
+        await self._pool.close()
+
+
+class OursReady(Ours):
+    """The same, with as many connections kept warm as a burst needs."""
+
+    burst_size = 64
 
 
 class OursStream(Ours):
