@@ -30,7 +30,7 @@ def _ratio(case: str, key: str, ours: str, theirs: str, their_case: str = "") ->
     def ratio(outcome: Outcome) -> float:
         mine = outcome["cases"][case][ours]
         other = outcome["cases"][their_case or case][theirs]
-        return statistics.median(a[key] / b[key] for a, b in zip(mine, other, strict=True))
+        return float(statistics.median(a[key] / b[key] for a, b in zip(mine, other, strict=True)))
 
     return ratio
 

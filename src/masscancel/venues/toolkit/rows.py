@@ -41,7 +41,7 @@ _ONE_VALUE_EACH: Final = json.JSONDecoder(
 
 
 #: A name in a text without escapes; perhaps more than that, never less.
-_NAME: Final = re.compile(rb'"([^"]*)"\s*:')
+_NAME: Final = re.compile(rb'"([^"]*+)"\s*+:')
 
 
 def check_names(text: bytes) -> None:
