@@ -23,8 +23,10 @@ from masscancel.transport.ledger import LEDGER
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
-# A red run can be repeated; `pytest --hypothesis-profile=explore` looks further afield.
-settings.register_profile("repeatable", deadline=None, derandomize=True)
+# A red run can be repeated. `make adversity` tries some more; `--hypothesis-profile=explore` looks
+# further afield.
+settings.register_profile("repeatable", deadline=None, derandomize=True, max_examples=30)
+settings.register_profile("thorough", deadline=None, derandomize=True, max_examples=400)
 settings.register_profile("explore", deadline=None, max_examples=2000)
 settings.load_profile("repeatable")
 
@@ -32,6 +34,8 @@ settings.load_profile("repeatable")
 _COVERAGE = pytest.StashKey[Coverage | None]()
 #: In the environment, it has coverage measure the processes that are started.
 _MEASURE_PROCESSES = "COVERAGE_PROCESS_CONFIG"
+#: What that is, for the tests that want it.
+_PROCESSES = pytest.StashKey[str]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -50,6 +54,7 @@ def pytest_xdist_setupnodes() -> None:
 def pytest_collection(session: pytest.Session) -> None:
     """Measure how the package's modules are imported, and stop: tests are only read now."""
     session.config.stash[_COVERAGE] = coverage = Coverage.current()
+    session.config.stash[_PROCESSES] = os.environ.get(_MEASURE_PROCESSES, "")
     if coverage:
         for module in pkgutil.walk_packages(masscancel.__path__, "masscancel."):
             if not module.name.endswith("__main__"):
@@ -68,11 +73,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Measure coverage, or not, from here on. It doubles the time of all that runs meanwhile."""
+    """Forget what the process has learnt of limits: another test's server had the same port.
+
+    Measure coverage, or not, from here on: it doubles the time of all that runs meanwhile. What a
+    test starts is measured only where that shows lines which no other test runs.
+    """
+    LEDGER.clear()
     measured = not item.get_closest_marker("unmeasured")
     coverage = item.config.stash[_COVERAGE]
     if coverage and measured != bool(Coverage.current()):
         (coverage.start if measured else coverage.stop)()
+    if coverage and item.get_closest_marker("cover_processes"):
+        os.environ[_MEASURE_PROCESSES] = item.config.stash[_PROCESSES]
+    else:
+        os.environ.pop(_MEASURE_PROCESSES, None)
 
 
 class _Written:
@@ -94,25 +108,12 @@ class _Response(aiohttp.ClientResponse):
 aioresponses.core.ClientResponse = _Response  # type: ignore[attr-defined]  # it imports the name
 
 
-@pytest.fixture(autouse=True)
-def _forget_limits() -> None:
-    """Forget what the process has learnt of limits: another test's server had the same port."""
-    LEDGER.clear()
-
-
-@pytest.fixture(autouse=True)
-def _journal_of_the_test(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Commands write into a journal of the test's own, not into that of whoever runs the tests."""
+@pytest.fixture(scope="session", autouse=True)
+def _journal_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Commands write into a journal of the tests' own, not into that of whoever runs them."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.getbasetemp() / "state"))
         yield
-
-
-@pytest.fixture(autouse=True)
-def _measure_few_processes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Measure what is started by a test only if that shows lines which no other test runs."""
-    if not request.node.get_closest_marker("cover_processes"):
-        monkeypatch.delenv(_MEASURE_PROCESSES, raising=False)
 
 
 @pytest_asyncio.fixture

@@ -16,7 +16,7 @@ STRATEGY = Path(__file__).with_name("instrumented_strategy.py")
 ONE_EACH = {market.name: market for market in reversed(MARKETS)}.values()
 
 
-@pytest.mark.sample("instrumentation", "market.name")
+@pytest.mark.sample("instrumentation")
 @pytest.mark.parametrize("market", ONE_EACH, ids=str)
 @pytest.mark.parametrize("instrumentation", ["sentry", "opentelemetry", "ddtrace", "elastic"])
 async def test_instrumentation(instrumentation: str, market: Market) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import signal
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from random import Random
 from typing import Any
 
@@ -68,12 +68,24 @@ class Commands:
         for name, value in settings.items():
             self._way += ["-o", f"{name}={value}"]
 
+    async def cancel_everything(self, categories: Iterable[str]) -> None:
+        """The twelve orders are listed, cancelled, and gone."""
+        named = [word for category in categories for word in ("--category", category)]
+        status, listed = await self.run("orders", *named)
+        assert (status, len(listed["orders"])) == (Status.DONE, 12)
+        assert {each["account_category"] for each in listed["orders"]} == {*named[1::2]}
+        command = ("cancel", *named, "--yes", "--confirm", "--settle", "0.05", "--timeout", "10")
+        status, found = await self.run(*command)
+        assert (status, found["ok"]) == (Status.DONE, True)
+        assert (await self.run("orders", *named))[1]["orders"] == []
+
     async def run(self, *arguments: str) -> tuple[int, Any]:
         """Run a command there; its status, and its object."""
         status = await asyncio.to_thread(run, [*arguments, *self._way, "--json"])
         return status, msgspec.json.decode(self._capsys.readouterr().out)
 
 
+@pytest.mark.sample
 @pytest.mark.asyncio
 @pytest.mark.parametrize("venue", MARKETS)
 async def test_a_market_to_be_cancelled(
@@ -89,14 +101,7 @@ async def test_a_market_to_be_cancelled(
         account = fields["accounts"][0]
         keys = (account["api_key"], account["api_secret"], account["passphrase"])
         there = Commands(monkeypatch, capsys, venue, keys, account["settings"])
-        named = [w for category in MARKETS[venue].spellings for w in ("--category", category)]
-        status, listed = await there.run("orders", *named)
-        assert (status, len(listed["orders"])) == (Status.DONE, 12)
-        assert {each["account_category"] for each in listed["orders"]} == {*named[1::2]}
-        command = ("cancel", *named, "--yes", "--confirm", "--settle", "0.05", "--timeout", "10")
-        status, found = await there.run(*command)
-        assert (status, found["ok"]) == (Status.DONE, True)
-        assert (await there.run("orders", *named))[1]["orders"] == []
+        await there.cancel_everything(MARKETS[venue].spellings)
     finally:
         process.send_signal(signal.SIGINT)
         ended = await finish(process)
@@ -105,10 +110,10 @@ async def test_a_market_to_be_cancelled(
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("venue", MARKETS)
-async def test_a_typo_is_no_success(
+async def test_a_market_of_each_venue(
     venue: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A symbol that is not traded is refused, as the venue would; its orders stay."""
+    """A symbol that is not traded is refused, as the venue would; those that are, cancelled."""
     market = MARKETS[venue]
     async with SimulatedExchange(market.open(market)) as exchange:
         (account,) = open_accounts(exchange, 1)
@@ -121,6 +126,8 @@ async def test_a_typo_is_no_success(
             assert status != Status.DONE
             assert not found["ok"]
             assert exchange.open_orders(account, category)
+        await there.cancel_everything(market.spellings)
+        assert not any(exchange.open_orders(account, category) for category in market.spellings)
         await exchange.until(
             lambda: not exchange.connections
         )  # the commands' own have come, and gone

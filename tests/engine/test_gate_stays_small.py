@@ -8,6 +8,8 @@ import pytest
 from masscancel import Halted
 from masscancel.engine.gate import OrderGate
 
+pytestmark = pytest.mark.unmeasured
+
 
 class Clock:
     """A clock in the test's hand."""

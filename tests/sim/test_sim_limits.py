@@ -125,6 +125,7 @@ def test_a_minute_that_is_full(clock: Clock, side: str, listings: int) -> None:
     assert used(ask(limits, "GET", f"/{side}/time")) == 1
 
 
+@pytest.mark.unmeasured
 def test_raw_requests(clock: Clock) -> None:
     """61,000 in five minutes on spot, of those that weigh nothing, too."""
     limits = BinanceLimits(clock=clock)

@@ -5,7 +5,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from masscancel import (
@@ -320,7 +320,6 @@ def check_only_events_or_protocol_error(message: bytes) -> None:
     assert all(isinstance(event, kinds) for event in events)
 
 
-@settings(max_examples=300)
 @given(st.binary(max_size=200))
 def test_any_bytes(message: bytes) -> None:
     """Bytes that mean nothing are not understood, and that is all."""
@@ -332,7 +331,6 @@ LEAVES: Any = st.none() | st.booleans() | st.integers() | st.floats() | st.text(
 JSON: Any = LEAVES | st.sampled_from(ODD) | st.lists(LEAVES, max_size=2) | st.just({"a": [{}]})
 
 
-@settings(max_examples=400)
 @given(st.sampled_from(MESSAGES), st.data())
 def test_mutated_messages(message: dict[str, Any], data: st.DataObject) -> None:
     """Real messages with a field replaced, taken out, or cut short."""

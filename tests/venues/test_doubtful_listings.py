@@ -117,6 +117,7 @@ async def test_kraken_is_flat_behind_a_cache() -> None:
         assert {order.symbol for order in exchange.open_orders(account, "spot")} == {"ETHUSD"}
 
 
+@pytest.mark.unmeasured
 def test_binance_cancels_what_it_can_read_of_a_broken_listing() -> None:
     """One row of 20,000 is no JSON: what is around it is cancelled, and nothing is proven."""
     rows = [json.dumps(row(f"S{n // 40}USDT", n) | {"pad": "p" * 60}) for n in range(20_000)]

@@ -150,7 +150,7 @@ async def test_all_venues_in_one_call_with_one_of_them_down(down: str, confirm: 
                 await desk.exchange.close()
         targets = [desk.target(each) for desk in desks for each in (None, desk.market.symbols[0])]
         report = await cancel_many(
-            targets, timeout=5 if confirm else 2, confirm=confirm, settle=SETTLE
+            targets, timeout=3 if confirm else 1.5, confirm=confirm, settle=SETTLE
         )
         markets = [desk.market.name for desk in desks for _ in range(2)]
         for outcome, market in zip(report.outcomes, markets, strict=True):

@@ -173,6 +173,7 @@ async def test_what_others_on_the_address_spend_is_seen() -> None:
     assert not crowd.limits.refusals
 
 
+@pytest.mark.unmeasured
 async def test_hundreds_that_wait_for_a_place_are_told_of_a_limit() -> None:
     """Each in turn and at once, though the room is used up while they wait for their second place.
 
