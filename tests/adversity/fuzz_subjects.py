@@ -13,6 +13,7 @@ import msgspec
 atheris: Any = import_module("atheris")
 
 with atheris.instrument_imports(include=["masscancel"]):
+    from fuzz_phrased import phrased
     from fuzz_readings import (
         ID,
         NOW,
@@ -202,7 +203,7 @@ def subjects() -> list[Subject]:
             "kraken switch futures", lambda: KRAKEN.switch(Scope("futures"), 60_000), TIME, replies
         ),
     ]
-    found += [Subject(*each) for each in unified()]
+    found += [Subject(*each) for each in (*unified(), *phrased())]
     return found
 
 
