@@ -40,7 +40,7 @@ from masscancel.calls import (
     Stamp,
 )
 from masscancel.credentials import Credentials
-from masscancel.errors import ConfigurationError, MassCancelError, ProtocolError
+from masscancel.errors import MassCancelError, ProtocolError
 from masscancel.models import Ack, KeyInfo, OpenOrder, OrderState, OrderUpdate, Permission
 from masscancel.venues.base import Abilities, Symbols, Venue
 from masscancel.venues.binance.refusals import (
@@ -69,22 +69,17 @@ from masscancel.venues.toolkit import (
     Answer,
     Part,
     ask,
-    batches,
+    check_recv_window,
     every,
+    header_number,
     http_date,
-    is_whole,
     join,
+    states_of,
     told_by_refusal,
 )
 
 __all__ = ["Binance"]
 
-#: The longest window that spot documents, in ms; futures document none.
-MAX_RECV_WINDOW_MS: Final = 60_000
-#: How many orders are asked about together ...
-STATES_TOGETHER: Final = 8
-#: ... and in all, at most: on spot each costs 4 of the weight that cancels and listings share.
-STATES_ASKED: Final = 64
 #: The time between the two listings of a proof, in seconds: see :class:`Binance`.
 SETTLE: Final = 0.5
 #: Where it is, unless it is a testnet.
@@ -251,10 +246,7 @@ class Binance(Venue, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not is_whole(self.recv_window_ms, 1, MAX_RECV_WINDOW_MS):
-            raise ConfigurationError(
-                f"recv_window_ms must be an integer from 1 to {MAX_RECV_WINDOW_MS}"
-            )
+        check_recv_window(self.recv_window_ms)
 
     def origin(self, account_category: str) -> str:
         """Spot and futures have a host each."""
@@ -276,13 +268,13 @@ class Binance(Venue, frozen=True, kw_only=True):
         The minute is one of the venue's clock ("General Info on Limits"), which a reply tells in
         its ``Date``. Where both sides are at one origin, it may be that of either.
         """
-        used = reply.headers.get(_USED_WEIGHT, "").strip()
-        if not (used.isascii() and used.isdigit()):
+        used = header_number(reply, _USED_WEIGHT)
+        if used is None:
             return {}
         date_ms = http_date(reply.headers.get("Date", ""))
         ends_in = math.inf if date_ms is None else 60 - date_ms // 1000 % 60
         names = [limit.name for limit in self.limits(origin) if limit.name.endswith("weight")]
-        return dict.fromkeys(names, Spent(float(used), ends_in))
+        return dict.fromkeys(names, Spent(used, ends_in))
 
     def cancel_all(self, scope: Scope, request_id: str | None) -> Flow[Ack]:
         """One cancel per symbol and book, in flight together; without a symbol, after a listing.
@@ -324,13 +316,7 @@ class Binance(Venue, frozen=True, kw_only=True):
         not known how.
         """
         self.ability(account_category)
-        states: dict[str, OrderState] = {}
-        for some in batches(orders[:STATES_ASKED], STATES_TOGETHER):
-            answers = every((yield [self._state(account_category, order) for order in some]))
-            for order, state in zip(some, answers, strict=True):
-                if state is not None:
-                    states[order.order_id] = state
-        return states
+        return (yield from states_of(orders, partial(self._state, account_category)))
 
     def key_info(self, categories: Sequence[str]) -> Flow[KeyInfo]:
         """``GET /sapi/v1/account/apiRestrictions`` of spot's host, which tells of futures, too.

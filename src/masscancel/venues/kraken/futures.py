@@ -24,7 +24,7 @@ from masscancel.errors import (
 )
 from masscancel.models import Ack, KeyInfo, OpenOrder, OrderState, Permission
 from masscancel.venues.base import Symbols
-from masscancel.venues.kraken.wire import BATCH, fires_at, mac, sliced
+from masscancel.venues.kraken.wire import BATCH, fires_at, mac
 from masscancel.venues.toolkit import (
     OK,
     Refusal,
@@ -44,6 +44,7 @@ from masscancel.venues.toolkit import (
     readable,
     refusal_error,
     side,
+    sliced,
     text_of,
     told_by_refusal,
     unsigned,

@@ -20,7 +20,7 @@ from masscancel.errors import (
     VenueUnavailable,
 )
 from masscancel.models import KeyInfo, OpenOrder, OrderState
-from masscancel.venues.kraken.wire import fires_at, sliced
+from masscancel.venues.kraken.wire import fires_at
 from masscancel.venues.toolkit import (
     OK,
     Refusal,
@@ -33,6 +33,7 @@ from masscancel.venues.toolkit import (
     open_envelope,
     readable,
     side,
+    sliced,
     text_of,
     told_by_refusal,
     wait_until,

@@ -2,17 +2,14 @@
 
 from base64 import b64decode
 from binascii import b2a_base64
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from hmac import digest
-from typing import Final, TypeVar
+from typing import Final
 
 import msgspec
 
-from masscancel.calls import Reply, Slices, Stamp
 from masscancel.errors import ConfigurationError, ProtocolError
-from masscancel.venues.toolkit import finish, milliseconds
-
-T = TypeVar("T")
+from masscancel.venues.toolkit import milliseconds
 
 #: "maximum 50 total unique IDs" ("Cancel Order Batch"), "up to 50 ids" ("Query Orders Info").
 BATCH: Final = 50
@@ -39,15 +36,6 @@ class Found(msgspec.Struct, frozen=True, eq=False):
 
     def __hash__(self) -> int:
         return hash(Found)
-
-
-def sliced(read: Callable[[Reply, Stamp], Slices[T]]) -> Callable[[Reply, Stamp], T | Slices[T]]:
-    """A call's ``decode`` from a reader in slices."""
-
-    def decode(reply: Reply, stamp: Stamp) -> T | Slices[T]:
-        return finish(read(reply, stamp), reply)
-
-    return decode
 
 
 def mac(api_secret: str, message: bytes) -> str:
