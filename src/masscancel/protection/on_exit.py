@@ -7,8 +7,10 @@ through every cancellation, and started again if somebody cancels that, too.
 
 import asyncio
 import logging
+import os
 import signal
 from collections.abc import Iterable
+from contextlib import suppress
 from inspect import isawaitable
 from types import TracebackType
 from typing import Any, Final, Self
@@ -37,6 +39,8 @@ log = logging.getLogger("masscancel")
 
 #: The time for one more try where the event loop was held up for all of it, in seconds.
 GRACE: Final = 1.0
+#: An event loop has three descriptors; a few connections.
+_SPARE: Final = 6
 #: How long an entry waits for connections at most, in seconds.
 WARMTH: Final = 1.0
 #: What ends a program from outside: Ctrl-C, ``kill``, and a terminal or a session that is closed.
@@ -102,6 +106,7 @@ class cancel_on_exit:  # noqa: N801  # reads as what it does: async with cancel_
         self._first_cancel: asyncio.Task[FanOutReport] | None = None
         self._last_resort: asyncio.Task[None] | None = None
         self._interruptions = 0
+        self._spare: list[int] = []  # descriptors
         self._early: asyncio.Task[tuple[FanOutReport, bool]] | None = None
         self.report: FanOutReport | None = None
 
@@ -115,6 +120,7 @@ class cancel_on_exit:  # noqa: N801  # reads as what it does: async with cancel_
         for client in self._clients():
             client.before_close(self, self._finish_early)
         SIGNALS.add(self, self._signals)
+        self._spare_descriptors()
         await warm_up(self._targets)  # last: the block is guarded by now, whatever happens
         return self
 
@@ -143,6 +149,7 @@ class cancel_on_exit:  # noqa: N801  # reads as what it does: async with cancel_
                 self._task.uncancel()
             for client in self._clients():
                 client.before_close(self, None)
+            self._free_descriptors()
             SIGNALS.remove(self)
         onto = None if ours else exc
         if onto is None and cancelled:
@@ -155,6 +162,16 @@ class cancel_on_exit:  # noqa: N801  # reads as what it does: async with cancel_
                 raise onto
         # A cancellation by a signal has had its way when whoever handles the signal has been told.
         return ours
+
+    def _spare_descriptors(self) -> None:
+        """Hold what a thread will need for an event loop and a connection."""
+        with suppress(OSError):
+            while len(self._spare) < _SPARE:
+                self._spare.append(os.open(os.devnull, os.O_RDONLY))
+
+    def _free_descriptors(self) -> None:
+        while self._spare:
+            os.close(self._spare.pop())
 
     def _clients(self) -> list[Cancellable]:
         return [*{id(target.client): target.client for target in self._targets}.values()]
@@ -196,6 +213,7 @@ class cancel_on_exit:  # noqa: N801  # reads as what it does: async with cancel_
         """Cancel from another thread with twin clients: the event loop stands still."""
         if self._gate is not None:
             self._gate.shut()
+        self._free_descriptors()
         try:
             asyncio.run(self._rescue())
         except Exception:

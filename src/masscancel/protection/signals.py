@@ -58,6 +58,7 @@ class _Signals:
         self._held: list[int] = []
         self._out_of_time: set[Guard] = set()
         self._rescuing = False
+        self._forking = threading.local()  # the mask of each thread that forks
         self._overdue = False  # a thread has cancelled: the next signal is delivered at once
 
     def add(self, guard: Guard, signals: Iterable[int]) -> None:
@@ -84,7 +85,9 @@ class _Signals:
         """Wait no longer for a block that does not end; the last that still has time decides."""
         self._out_of_time.add(guard)
         if self._out_of_time.issuperset(self._guards):
-            self.deliver()
+            status = self._deliver()
+            if status:  # an exception would wait for the block, which does not end
+                os._exit(status)
 
     def deliver(self) -> None:
         """Put the handlers back, where they are still ours, and deliver what was held.
@@ -93,13 +96,19 @@ class _Signals:
             SystemExit: delivering it again does not end the process, as it would have to: process 1
                 of a container gets no signal that it does not handle.
         """
+        if status := self._deliver():
+            raise SystemExit(status)
+
+    def _deliver(self) -> int:
+        """Do so; with what status the process has to end, if no signal has ended it."""
         before = self._put_back()
         held, self._held = self._held, []
         # What kills goes first: a handler may raise, and the rest would be lost.
         for number in sorted(set(held), key=lambda n: before.get(n) is not signal.SIG_DFL):
             signal.raise_signal(number)
             if before.get(number) is signal.SIG_DFL and number not in _HARMLESS:
-                raise SystemExit(128 + number)
+                return 128 + number
+        return 0
 
     def _put_back(self) -> dict[int, Any]:
         before, self._before = self._before, {}
@@ -110,6 +119,14 @@ class _Signals:
         self._overdue = False
         return before
 
+    def hold_for_fork(self) -> None:
+        """Block what was taken over: Python forgets in the child what came before ``forget``."""
+        self._forking.mask = signal.pthread_sigmask(signal.SIG_BLOCK, self._before)
+
+    def forked(self) -> None:
+        """Let it come again."""
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._forking.mask)
+
     def forget(self) -> None:
         """Forget everything: this is a forked child, whose parent's blocks are none of its own."""
         self._put_back()
@@ -117,6 +134,7 @@ class _Signals:
         self._guards.clear()
         self._out_of_time.clear()
         self._rescuing = False
+        self.forked()
 
     def _arrived(self, number: int, frame: FrameType | None) -> None:
         """Python's handler: runs in the main thread, between any two instructions."""
@@ -193,4 +211,8 @@ def _is_of_a_loop(handler: Any) -> bool:
 
 SIGNALS: Final = _Signals()
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=SIGNALS.forget)
+    os.register_at_fork(
+        before=SIGNALS.hold_for_fork,
+        after_in_parent=SIGNALS.forked,
+        after_in_child=SIGNALS.forget,
+    )
