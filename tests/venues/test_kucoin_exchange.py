@@ -278,7 +278,7 @@ def test_a_cancel_by_ids_takes_what_it_can() -> None:
     assert call.path == "/api/v1/stop-order/cancel?symbol=BTC-USDT&tradeType=TRADE&orderIds=1"
     error = give(drive, answer({"cancelledOrderIds": ["1"]}))
     assert isinstance(error, ProtocolError)
-    assert "stop orders, not readable" in str(error.__notes__)
+    assert "orders of the stop book that the listing may lack" in str(error.__notes__)
     nothing = give(Drive(VENUE.cancel_all(Scope("spot", None, ("stop",)), None)), page())
     assert (nothing.status, nothing.cancelled) == ("nothing open", ())
 

@@ -16,9 +16,8 @@ from masscancel import (
     ScopeError,
 )
 from masscancel.calls import Call, Reply, Scope, Spent, Stamp
-from masscancel.venues.kucoin import KuCoin
-from masscancel.venues.kucoin.refusals import POOL_HEADERS
-from masscancel.venues.kucoin.wire import signature
+from masscancel.venues.kucoin import KuCoin, signature
+from masscancel.venues.kucoin.replies import POOL_HEADERS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -218,14 +217,17 @@ def test_another_venues_spelling(category: str, symbol: str) -> None:
 
 
 def test_settings_are_checked() -> None:
-    """Keys have version 2 or 3; what entry finds out makes no other venue of it."""
+    """Keys have version 2 or 3; a unified account is refused, whoever says that it is one."""
     for version in (1, 4, True, "3"):
         with pytest.raises(ConfigurationError, match="key_version"):
             KuCoin(key_version=version)  # type: ignore[arg-type]
-    drive = Drive(VENUE.prepare(()))
-    entered = drive.round("CLASSIC").result()
+    entered = Drive(VENUE.prepare(())).round("CLASSIC").result()
     assert entered.ready()
-    assert (entered, hash(entered), repr(entered)) == (VENUE, hash(VENUE), repr(VENUE))
+    assert entered == KuCoin(unified=False)
+    unsure = Drive(VENUE.prepare(())).round(ProtocolError("not now")).result()
+    assert (unsure, unsure.ready()) == (VENUE, False)
+    with pytest.raises(ConfigurationError, match="unified account"):
+        KuCoin(unified=True)
 
 
 def test_the_switch_says_what_it_is_about() -> None:

@@ -28,8 +28,10 @@ that could not be had, it is taken for a classic one. Orders of trading bots hav
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from base64 import b64encode
+from collections.abc import Callable, Generator, Mapping, Sequence
 from functools import partial
+from hmac import digest
 from itertools import chain
 from operator import attrgetter
 from typing import Any, ClassVar, Final, Self
@@ -37,7 +39,8 @@ from urllib.parse import quote
 
 import msgspec
 
-from masscancel.calls import LISTING, Call, Flow, Limit, Probe, Reply, Scope, Spent, Stamp
+from masscancel.calls import LISTING, Call, Flow, Limit, Probe, Reply, Request, Scope, Spent, Stamp
+from masscancel.credentials import Credentials
 from masscancel.errors import (
     ConfigurationError,
     MassCancelError,
@@ -48,19 +51,16 @@ from masscancel.errors import (
 from masscancel.models import Ack, KeyInfo, OpenOrder, OrderState, OrderUpdate, Permission
 from masscancel.venues.base import Abilities, Symbols, Venue
 from masscancel.venues.kucoin.books import SIDES, Book, Side
-from masscancel.venues.kucoin.refusals import (
+from masscancel.venues.kucoin.replies import (
     FOREIGN_ADDRESS,
     NO_SUCH_PATH,
     POOL_HEADERS,
-    is_gone,
-    is_number,
-    open_reply,
-)
-from masscancel.venues.kucoin.replies import (
-    Found,
+    WINDOW,
     OrderKey,
     check_symbol,
     decode_clock,
+    is_gone,
+    open_reply,
     read_active,
     read_key,
     read_keys,
@@ -70,7 +70,6 @@ from masscancel.venues.kucoin.replies import (
     read_state,
     read_switch,
 )
-from masscancel.venues.kucoin.wire import decode, sign
 from masscancel.venues.toolkit import (
     NOTHING_OPEN,
     Answer,
@@ -80,8 +79,11 @@ from masscancel.venues.toolkit import (
     ask,
     batches,
     every,
+    finish,
+    header_number,
     is_whole,
     join,
+    states_of,
     steady_pages,
     told_by_refusal,
 )
@@ -90,10 +92,6 @@ __all__ = ["KuCoin"]
 
 #: The time between the two listings of a proof, in seconds: see :class:`KuCoin`.
 SETTLE: Final = 0.5
-#: How many ended orders are asked about together ...
-STATES_TOGETHER: Final = 8
-#: ... and in all, at most.
-STATES_ASKED: Final = 64
 #: So many ids go into one cancel; the documents bound only those of a listing, by 500.
 _IDS: Final = 50
 #: So often pages are read for a cancel, for no further orders to be found.
@@ -107,18 +105,18 @@ _OFF: Final = -1
 #: Codes by which a question may be answered that is about an order which is not there.
 _NO_SUCH_ORDER: Final = frozenset({NO_SUCH_PATH, "400100"})
 
-#: The window of all pools, in seconds.
-_WINDOW: Final = 30.0
+#: "The request must be initiated within 5 seconds": for how long a signature is good, in ms.
+_GOOD_FOR_MS: Final = 5_000
 #: "Request Rate Limit", VIP 0: what each pool holds.
 _POOLS: Final = {"spot": 4_000, "futures": 2_000}
 #: By the user's id, which the key stands for; public ones by address. Two cancels of all futures
 #: take 1600 of the 2000, so that a part is kept for the listings of a proof.
 _LIMITS: Final = (
-    Limit(name="spot", amount=4_000, seconds=_WINDOW, per="key"),
-    Limit(name="futures", amount=1_800, seconds=_WINDOW, per="key"),
-    Limit(name="futures listings", amount=200, seconds=_WINDOW, per="key", of_cancels=False),
-    Limit(name="management", amount=2_000, seconds=_WINDOW, per="key", of_cancels=False),
-    Limit(name="public", amount=2_000, seconds=_WINDOW, of_cancels=False),
+    Limit(name="spot", amount=4_000, seconds=WINDOW, per="key"),
+    Limit(name="futures", amount=1_800, seconds=WINDOW, per="key"),
+    Limit(name="futures listings", amount=200, seconds=WINDOW, per="key", of_cancels=False),
+    Limit(name="management", amount=2_000, seconds=WINDOW, per="key", of_cancels=False),
+    Limit(name="public", amount=2_000, seconds=WINDOW, of_cancels=False),
 )
 
 _SPOT_SYMBOLS: Final = Symbols(re.compile(r"[A-Z0-9]{1,20}-[A-Z0-9]{1,20}"), "BTC-USDT")
@@ -140,23 +138,6 @@ def _of_margin() -> Abilities:
     )
 
 
-class Entered(msgspec.Struct, frozen=True, eq=False):
-    """Whether the venue has been entered. Two venues are the same venue whether they have or not.
-
-    Attributes:
-        asked: whether it was asked what kind the account is; what could not be had is not asked
-            for again.
-    """
-
-    asked: bool = False
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Entered)
-
-    def __hash__(self) -> int:
-        return hash(Entered)
-
-
 class KuCoin(Venue, frozen=True, kw_only=True):
     """KuCoin: where it is, and which version its keys have.
 
@@ -175,11 +156,11 @@ class KuCoin(Venue, frozen=True, kw_only=True):
         futures_url: the origin of futures.
         key_version: the version that KuCoin shows beside the key: 2 or 3. Keys of version 1 are no
             longer made.
-        entered: whether it has been entered; not to be given.
+        unified: whether the account is a unified one; ``None`` to find it out on entry.
 
     Raises:
         ConfigurationError: a URL is not an origin, or would send keys in clear text to another
-            machine; the version is neither.
+            machine; the version is neither; the account is a unified one.
     """
 
     name: ClassVar[str] = "kucoin"
@@ -218,23 +199,21 @@ class KuCoin(Venue, frozen=True, kw_only=True):
     spot_url: str = "https://api.kucoin.com"
     futures_url: str = "https://api-futures.kucoin.com"
     key_version: int = 3
-    entered: Entered = Entered()
+    unified: bool | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not is_whole(self.key_version, 2, 3):
             raise ConfigurationError("key_version must be 2 or 3, as KuCoin shows beside the key")
-
-    def __repr__(self) -> str:
-        return f"KuCoin({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
-
-    def __rich_repr__(self) -> list[tuple[str, Any]]:
-        settings = [name for name in self.__struct_fields__ if name != "entered"]
-        return [(name, getattr(self, name)) for name in settings]
+        if self.unified:
+            raise ConfigurationError(
+                "this key belongs to a unified account of KuCoin, whose orders are in none of the "
+                "books that are cancelled here: only classic accounts are spoken to"
+            )
 
     def ready(self) -> bool:
-        """Whether it has been asked what kind the account is."""
-        return self.entered.asked
+        """Whether it is known what kind the account is."""
+        return self.unified is not None
 
     def prepare(self, categories: Sequence[str]) -> Flow[Self]:
         """Ask what kind the account is, by ``GET /api/ua/v1/account/mode``.
@@ -245,12 +224,8 @@ class KuCoin(Venue, frozen=True, kw_only=True):
         del categories
         call = self._ask("spot", "/api/ua/v1/account/mode", read_mode, time_limit=_PATIENCE)
         (mode,) = yield [call]
-        if mode == "UNIFIED":
-            raise ConfigurationError(
-                "this key belongs to a unified account of KuCoin, whose orders are in none of the "
-                "books that are cancelled here: only classic accounts are spoken to"
-            )
-        return msgspec.structs.replace(self, entered=Entered(asked=True))
+        known = {"UNIFIED": True, "CLASSIC": False}.get(mode) if isinstance(mode, str) else None
+        return msgspec.structs.replace(self, unified=known)
 
     def origin(self, account_category: str) -> str:
         """Spot and margin have one host, futures another."""
@@ -276,11 +251,10 @@ class KuCoin(Venue, frozen=True, kw_only=True):
         The headers do not name the pool: it is told by its size, and users of a higher rank have
         larger ones.
         """
-        told = [reply.headers.get(name, "").strip()[:9] for name in POOL_HEADERS]
-        if not all(map(is_number, told)):
+        size, left, reset_ms = (header_number(reply, name) for name in POOL_HEADERS)
+        if size is None or left is None or reset_ms is None:
             return {}
-        size, left, reset_ms = map(float, told)
-        spent = Spent(max(0.0, size - left), reset_ms / 1000)
+        spent = Spent(max(0, size - left), reset_ms / 1000)
         names = {limit.name for limit in self.limits(origin)}
         return {name: spent for name, all_ in _POOLS.items() if name in names and size == all_}
 
@@ -307,13 +281,7 @@ class KuCoin(Venue, frozen=True, kw_only=True):
     ) -> Flow[Mapping[str, OrderState]]:
         """A question per order, a few together; of the first only, if there are very many."""
         self.ability(account_category)
-        states: dict[str, OrderState] = {}
-        for some in batches(orders[:STATES_ASKED], STATES_TOGETHER):
-            answers = every((yield [self._state(account_category, order) for order in some]))
-            for order, state in zip(some, answers, strict=True):
-                if state is not None:
-                    states[order.order_id] = state
-        return states
+        return (yield from states_of(orders, partial(self._state, account_category)))
 
     def key_info(self, categories: Sequence[str]) -> Flow[KeyInfo]:
         """``GET /api/v1/user/api-key``: what the key may do.
@@ -367,53 +335,39 @@ class KuCoin(Venue, frozen=True, kw_only=True):
         """Make the cancel of a book: one call, or what takes a listing first."""
         if book.has_legs and scope.books is not None and "oco" not in scope.books:
             return self._cancel_listed(scope, book, self._cancel_ids)
-        if scope.symbol is not None:
-            return self._cancel_symbol(scope, book, scope.symbol)
+        if scope.symbol is not None or (book.cancel_everything and book.costs[2] <= _DEAR):
+            return self._cancel(scope, book, scope.symbol)
         if not book.cancel_everything:
             return self._cancel_by_symbols(scope, book)
-        if book.costs[2] > _DEAR:
-            return self._cancel_everything(scope, book)
-        return self._cancel_whole(scope, book)
-
-    def _cancel_whole(self, scope: Scope, book: Book) -> Call[Answer]:
-        path, cost = _target(book.cancel_everything, book.query), book.costs[2]
-        return self._cancel(scope, book, path, book.read_everything, cost)
-
-    def _cancel_symbol(self, scope: Scope, book: Book, symbol: str) -> Call[Answer]:
-        path = _target(book.cancel, f"symbol={quote(symbol, safe='')}", book.query)
-        return self._cancel(scope, book, path, book.read, book.costs[1])
+        return self._cancel_everything(scope, book)
 
     def _cancel_by_symbols(self, scope: Scope, book: Book) -> Flow[Part]:
         """List the symbols that have orders, then cancel each."""
-        found = yield from ask(self._active(scope, book))
-        results: list[Answer | MassCancelError] = [_nothing(found.raw)]
-        left = []
-        if found.symbols:
-            calls = [self._cancel_symbol(scope, book, symbol) for symbol in found.symbols]
-            results = list((yield calls))
-            named = zip(found.symbols, results, strict=True)
-            left = [f"{each} ({book.name})" for each, end in named if not isinstance(end, Answer)]
-        if found.problem:
-            results.append(ProtocolError(f"not all symbols could be listed: {found.problem}"))
-            left.append("symbols that could not be listed")
-        return Part(results, left)
+        pages = act_on_pages(
+            lambda _: self._active(scope, book),
+            lambda page: self._cancel_symbols(scope, book, page),
+            book=f"the {book.name} book",
+        )
+        return _joined((yield from pages))
 
     def _cancel_everything(self, scope: Scope, book: Book) -> Flow[Part]:
         """Cancel everything; where the limits have no room for that, symbol by symbol."""
-        (end,) = yield [self._cancel_whole(scope, book)]
+        (end,) = yield [self._cancel(scope, book, None)]
         if not isinstance(end, RateLimited):
             return _ended(scope, book, end)
-        part = yield from self._cancel_listed(scope, book, self._cancel_symbols)
-        return (
-            part
-            if any(isinstance(each, Answer) for each in part.results)
-            else Part([end], part.left)
-        )
+        part = yield from self._cancel_listed(scope, book, self._cancel_symbols_of)
+        answered = any(isinstance(each, Answer) for each in part.results)
+        return part if answered else Part([end], part.left)
 
-    def _cancel_symbols(self, scope: Scope, book: Book, keys: Sequence[OrderKey]) -> Flow[Part]:
+    def _cancel_symbols_of(self, scope: Scope, book: Book, keys: Sequence[OrderKey]) -> Flow[Part]:
         symbols = list(dict.fromkeys(key.symbol for key in keys))
-        results = yield [self._cancel_symbol(scope, book, symbol) for symbol in symbols]
-        named = zip(symbols, results, strict=True)
+        return (yield from self._cancel_symbols(scope, book, Page(symbols)))
+
+    def _cancel_symbols(self, scope: Scope, book: Book, page: Page[str]) -> Flow[Part]:
+        if not page.rows:
+            return Part([_nothing(page.raw)])
+        results = yield [self._cancel(scope, book, symbol) for symbol in page.rows]
+        named = zip(page.rows, results, strict=True)
         left = [f"{each} ({book.name})" for each, end in named if not isinstance(end, Answer)]
         return Part(results, left)
 
@@ -423,14 +377,10 @@ class KuCoin(Venue, frozen=True, kw_only=True):
         The symbol goes with them: of one of the paths it is not documented that it takes ids.
         """
         some = batches([key.id for key in keys], _IDS)
-        named = [",".join(quote(each, safe="") for each in batch) for batch in some]
-        symbol = f"symbol={quote(scope.symbol, safe='')}" if scope.symbol else ""
-        paths = [_target(book.cancel, symbol, book.query, f"orderIds={each}") for each in named]
-        results = yield [self._cancel(scope, book, p, book.read, book.costs[1]) for p in paths]
+        results = yield [self._cancel(scope, book, scope.symbol, ids) for ids in some]
         ends = zip(some, results, strict=True)
-        return Part(
-            results, [each for batch, end in ends if not isinstance(end, Answer) for each in batch]
-        )
+        left = [each for ids, end in ends if not isinstance(end, Answer) for each in ids]
+        return Part(results, left)
 
     def _cancel_listed(
         self,
@@ -451,37 +401,36 @@ class KuCoin(Venue, frozen=True, kw_only=True):
             return self._page(scope, book, cursor, read_keys)
 
         def act(page: Page[OrderKey]) -> Flow[Part]:
-            new = [key for key in page.rows if key.id and key.id not in seen]
+            new = [key for key in page.rows if key.id not in seen]
             seen.update(key.id for key in new)
-            if trade_type:
-                new = [key for key in new if key.is_of(trade_type, scope.symbol)]
-            part = (yield from cancel(scope, book, new)) if new else Part([_nothing(page.raw)])
-            if all(key.id for key in page.rows):
-                return part
-            error = ProtocolError("the listing has orders that can't be read")
-            return Part([*part.results, error], [*part.left, f"{book.name} orders, not readable"])
+            new = [key for key in new if key.is_of(trade_type, scope.symbol)]
+            return (yield from cancel(scope, book, new)) if new else Part([_nothing(page.raw)])
 
         parts: list[Part] = []
         for number in range(1, _PASSES + 1):
             known = len(seen)
-            parts += yield from act_on_pages(list_page, act)
+            parts += yield from act_on_pages(list_page, act, book=f"the {book.name} book")
             if len(asked) == number or len(seen) == known:
                 break
-        results = list(chain.from_iterable(part.results for part in parts))
-        return Part(results, [name for part in parts for name in part.left])
+        return _joined(parts)
 
     def _cancel(
-        self,
-        scope: Scope,
-        book: Book,
-        path: str,
-        read: Callable[[Reply, Stamp, msgspec.Raw], Answer],
-        cost: int,
+        self, scope: Scope, book: Book, symbol: str | None, ids: Sequence[str] = ()
     ) -> Call[Answer]:
-        costs = {SIDES[scope.account_category].pool: cost}
+        """Cancel everything of a book, a symbol, or some ids of either."""
+        all_of_it = symbol is None and not ids
         return self._call(
-            *("DELETE", scope.account_category, path, read, costs),
-            none=lambda error: is_gone(error) or _is_absent(book, error),
+            "DELETE",
+            scope.account_category,
+            _target(
+                book.cancel_everything if all_of_it else book.cancel,
+                _of_symbol(symbol),
+                book.query,
+                "orderIds=" + ",".join(quote(each, safe="") for each in ids) if ids else "",
+            ),
+            book.read_everything if all_of_it else book.read,
+            {SIDES[scope.account_category].pool: book.costs[2 if all_of_it else 1]},
+            none=lambda error: is_gone(error) or error.code in book.absent,
             instead=lambda reply: _nothing(reply.body),
             cancels=True,
             max_reply=LISTING,
@@ -492,12 +441,12 @@ class KuCoin(Venue, frozen=True, kw_only=True):
     def _list(self, scope: Scope, book: Book) -> Flow[list[OpenOrder]]:
         """List a book: of every symbol that has orders, or page after page."""
         if book.symbols:
-            symbols: tuple[str, ...] = (scope.symbol,) if scope.symbol else ()
+            symbols: Sequence[str] = (scope.symbol,) if scope.symbol else ()
             if not symbols:
                 found = yield from ask(self._active(scope, book))
                 if found.problem:
                     raise ProtocolError(f"not all symbols could be listed: {found.problem}")
-                symbols = found.symbols
+                symbols = found.rows
             calls = [self._orders(scope, book, symbol) for symbol in symbols]
             return list(chain.from_iterable(every((yield calls)))) if calls else []
         read = partial(read_page, rows=book.rows, legs=book.legs)
@@ -510,23 +459,22 @@ class KuCoin(Venue, frozen=True, kw_only=True):
 
     def _page(self, scope: Scope, book: Book, cursor: str, read: Callable[..., Any]) -> Call[Any]:
         number = int(cursor or 1)
-        symbol = f"symbol={quote(scope.symbol, safe='')}" if scope.symbol else ""
         page = f"currentPage={number}&pageSize={book.page_size}"
-        path = _target(book.listing, book.list_query, symbol, book.query, page)
+        path = _target(book.listing, book.list_query, _of_symbol(scope.symbol), book.query, page)
         return self._ask(
             *(scope.account_category, path, partial(read, number=number), book.costs[0]),
-            none=partial(_is_absent, book),
+            none=lambda error: error.code in book.absent,
             instead=lambda _: Page([]),
             max_reply=LISTING,
         )
 
     def _orders(self, scope: Scope, book: Book, symbol: str) -> Call[list[OpenOrder]]:
-        path = _target(book.listing, f"symbol={quote(symbol, safe='')}", book.query)
+        path = _target(book.listing, _of_symbol(symbol), book.query)
         read = partial(read_orders, rows=book.rows, symbol=symbol)
         cost = book.costs[0]
         return self._ask(scope.account_category, path, read, cost, max_reply=LISTING)
 
-    def _active(self, scope: Scope, book: Book) -> Call[Found]:
+    def _active(self, scope: Scope, book: Book) -> Call[Page[str]]:
         path, cost = _target(book.symbols, book.query), book.costs[0]
         return self._ask(scope.account_category, path, read_active, cost, max_reply=LISTING)
 
@@ -547,9 +495,8 @@ class KuCoin(Venue, frozen=True, kw_only=True):
         self, account_category: str, path: str, read: Callable[..., Any], cost: int = 0, **more: Any
     ) -> Call[Any]:
         """A question; without a cost, one of the account's management."""
-        pool = (
-            "futures listings" if SIDES[account_category].futures else SIDES[account_category].pool
-        )
+        side = SIDES[account_category]
+        pool = "futures listings" if side.futures else side.pool
         costs = {pool: cost} if cost else {"management": 20}
         return self._call("GET", account_category, path, read, costs, **more)
 
@@ -583,9 +530,46 @@ class KuCoin(Venue, frozen=True, kw_only=True):
         return origin
 
 
-def _is_absent(book: Book, error: VenueError) -> bool:
-    """Whether the venue says that there is no such book."""
-    return error.code in book.absent
+def signature(secret: str, text: bytes) -> str:
+    """Base64 of HMAC-SHA256; the key is the secret as text."""
+    return b64encode(digest(secret.encode(), text, "sha256")).decode()
+
+
+def sign(call: Call[Any], credentials: Credentials, stamp: Stamp, *, key_version: int) -> Request:
+    """Sign time, method, path with query, and body; the passphrase is signed by itself.
+
+    "Signing a Message" of the documents; keys of version 1 sent the passphrase as it is.
+    """
+    text = f"{stamp.time_ms}{call.method}{call.path}".encode() + call.body
+    headers = {
+        "KC-API-KEY": credentials.api_key,
+        "KC-API-SIGN": signature(credentials.api_secret, text),
+        "KC-API-TIMESTAMP": str(stamp.time_ms),
+        "KC-API-PASSPHRASE": signature(credentials.api_secret, credentials.passphrase.encode()),
+        "KC-API-KEY-VERSION": str(key_version),
+    }
+    if call.body:
+        headers["Content-Type"] = "application/json"
+    return Request(call.method, call.path, headers, call.body, stamp.time_ms + _GOOD_FOR_MS)
+
+
+def decode(
+    read: Callable[..., Any],
+    futures: bool,
+    none: Callable[[VenueError], bool],
+    instead: Callable[[Reply], Any],
+    reply: Reply,
+    stamp: Stamp,
+) -> Any:
+    """Read a reply; a refusal that is ``none`` has the value ``instead``."""
+    try:
+        data = open_reply(reply, stamp.time_ms, futures=futures)
+    except VenueError as error:
+        if none(error):
+            return instead(reply)
+        raise
+    value = read(reply, stamp, data)
+    return finish(value, reply) if isinstance(value, Generator) else value
 
 
 def _nothing(raw: bytes) -> Answer:
@@ -599,6 +583,16 @@ def _ended(scope: Scope, book: Book, end: Part | Answer | MassCancelError) -> Pa
         return end
     what = "orders" if scope.symbol is None else f"orders of {scope.symbol}"
     return Part([end], [f"the {book.name} {what}"] if isinstance(end, MassCancelError) else [])
+
+
+def _joined(parts: Sequence[Part]) -> Part:
+    """The parts of one book as one."""
+    results = [result for part in parts for result in part.results]
+    return Part(results, [name for part in parts for name in part.left])
+
+
+def _of_symbol(symbol: str | None) -> str:
+    return "" if symbol is None else f"symbol={quote(symbol, safe='')}"
 
 
 def _target(path: str, *queries: str) -> str:

@@ -10,8 +10,8 @@ from typing import Any, Final
 import msgspec
 
 from masscancel.calls import Reply, Stamp
-from masscancel.venues.kucoin.refusals import NO_SUCH_PATH
 from masscancel.venues.kucoin.replies import (
+    NO_SUCH_PATH,
     OcoRow,
     OrderRow,
     oco_order,

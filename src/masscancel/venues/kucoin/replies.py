@@ -1,32 +1,142 @@
-"""The shapes of KuCoin's replies, and their meanings.
+"""The shapes of KuCoin's replies, and their meanings, refusals first.
 
-Sources: each endpoint's own page, the examples of the official SDK's specification, and the replies
-recorded in ``JKorf/Kucoin.Net``. Each ``read_...`` gets a reply and its payload, and raises
+Sources: "Request" and "Rate Limit" of ``Kucoin/kucoin-api-docs``, the tables of codes of ccxt, each
+endpoint's own page, the examples of the official SDK's specification, and the replies recorded in
+``JKorf/Kucoin.Net``. Each ``read_...`` gets a reply and its payload, and raises
 :class:`~masscancel.ProtocolError` where that is no answer to what was asked.
 """
 
+import re
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Final
 
 import msgspec
 
 from masscancel.calls import Reply, Slices, Stamp
-from masscancel.errors import ProtocolError, VenueError, VenueUnavailable
+from masscancel.errors import (
+    AuthenticationError,
+    InvalidRequest,
+    PermissionDenied,
+    ProtocolError,
+    RateLimited,
+    StampRefused,
+    VenueError,
+    VenueUnavailable,
+)
 from masscancel.models import OpenOrder, OrderState
-from masscancel.venues.kucoin.refusals import clean, open_reply, says_gone
 from masscancel.venues.toolkit import (
     NOTHING_OPEN,
     Answer,
     Page,
+    Refusal,
     RowDecoder,
     check_fresh,
     decimal,
     decode_json,
+    header_number,
     is_true,
+    kinds_of,
+    open_envelope,
     side,
     whole,
     why_stale,
 )
+
+# The envelope, and refusals. Codes that are not here are a plain ``VenueError``.
+
+#: The window of all pools, in seconds.
+WINDOW: Final = 30.0
+#: What the headers tell of one pool: its size, what is left of it, and the ms until it is full.
+POOL_HEADERS: Final = ("gw-ratelimit-limit", "gw-ratelimit-remaining", "gw-ratelimit-reset")
+
+_SUCCESS: Final = "200000"
+_TWO_MEANINGS: Final = "200002"
+NO_SUCH_PATH: Final = "404000"
+
+#: "Order not exist".
+_GONE: Final = frozenset({"102436", "126043", "100004", "order_not_exist"})
+#: What each code means ("Errors"); one that is not here is never taken for success.
+_KINDS: Final[Mapping[str, type[VenueError]]] = kinds_of(
+    (AuthenticationError, ("400001", "400003", "400004", "400005")),
+    (PermissionDenied, ("400006", "400007", "411100", "400500", "40010")),
+    (PermissionDenied, ("200009", "130201", "112010")),
+    (StampRefused, ("400002",)),
+    (RateLimited, ("429000", "1015")),
+    (InvalidRequest, ("400100", "404000", "415000")),
+    (InvalidRequest, ("900001", "100003", "400600", "600203")),  # the symbol
+    (VenueError, _GONE),
+    (VenueError, ("126010", "300002")),  # the pair's cancels are suspended
+    (VenueUnavailable, ("102428",)),  # it is being processed
+    (VenueUnavailable, ("500000", "230005", "126038", "126039")),
+)
+#: "The requested ip address is not in the api whitelist".
+FOREIGN_ADDRESS: Final = frozenset[int | str]({"400006"})
+#: The wait that some limits come with, in s: an endpoint is blocked for 10, an address for 30.
+_WAITS: Final = {_TWO_MEANINGS: 10.0, "1015": 30.0}
+#: The text of what stands before the venue, where it blocks an address.
+_BLOCKED: Final = b"error code: 1015"
+_GONE_TEXT: Final = re.compile(r"order[ _]?not[ _]?exist", re.IGNORECASE)
+_LIMIT_TEXT: Final = re.compile(r"too many|too frequent|rate.?limit", re.IGNORECASE)
+_SUSPENDED_TEXT: Final = re.compile(r"suspen|cancel", re.IGNORECASE)
+#: What a peer that repeats the headers must not put into our errors: 32 bytes in Base64.
+_SIGNATURE: Final = re.compile(r"[A-Za-z0-9+/]{43}=?")
+
+
+class _Envelope(msgspec.Struct):
+    """Every reply."""
+
+    code: str | int
+    data: msgspec.Raw = msgspec.Raw()
+    msg: Any = None
+
+
+_ENVELOPE: Final = msgspec.json.Decoder(_Envelope)
+
+
+def open_reply(reply: Reply, now_ms: int, *, futures: bool) -> msgspec.Raw:
+    """The payload, if the reply says success."""
+    try:
+        return open_envelope(_ENVELOPE, reply, now_ms, partial(_refused, futures=futures)).data
+    except RateLimited as error:
+        if error.retry_after is None and _BLOCKED in reply.body[:64]:
+            error.retry_after = _WAITS["1015"]
+        if error.retry_after is None:  # no header of HTTP's: the venue's own
+            reset_ms = header_number(reply, POOL_HEADERS[2])
+            error.retry_after = None if reset_ms is None else min(reset_ms / 1000, WINDOW)
+        error.of_key = error.code in ("429000", _TWO_MEANINGS)  # counted by the user's id
+        raise
+
+
+def _refused(envelope: _Envelope, *, futures: bool) -> Refusal | None:
+    code, text = str(envelope.code), clean(envelope.msg or "")
+    if code == _SUCCESS:
+        return None
+    kind = _KINDS.get(code)
+    if code == _TWO_MEANINGS:  # "cancel for this pair suspended", or blocked for a while
+        limited = bool(_LIMIT_TEXT.search(text)) or (futures and not _SUSPENDED_TEXT.search(text))
+        kind = RateLimited if limited else VenueError
+    wait = _WAITS.get(code) if kind is RateLimited else None
+    return Refusal(kind=kind, code=clean(code), message=text, retry_after=wait)
+
+
+def clean(text: Any) -> str:
+    """A peer's words without anything that may be a signature."""
+    return _SIGNATURE.sub("***", str(text))
+
+
+def is_gone(error: VenueError) -> bool:
+    """Whether a cancel or a question was refused because there is no such order any more.
+
+    400100 is "parameter error" as well: its text decides.
+    """
+    return error.code in _GONE or (error.code == "400100" and says_gone(error.message))
+
+
+def says_gone(text: str) -> bool:
+    """Whether a text says that there is no such order."""
+    return bool(_GONE_TEXT.search(text))
+
 
 # Answers to cancels.
 
@@ -64,12 +174,12 @@ def read_word(reply: Reply, _: Stamp, data: msgspec.Raw) -> Answer:
 
 def read_ids(reply: Reply, _: Stamp, data: msgspec.Raw) -> Answer:
     """``cancelledOrderIds``; ids that can't be told cost no Ack."""
-    ids = decode_json(_CANCELLED, reply, data).cancelled_order_ids or []
-    told = all(type(each) in (str, int) for each in ids)
+    ids = decode_json(_CANCELLED, reply, data).cancelled_order_ids
+    told = ids is not None and all(type(each) in (str, int) for each in ids)
     return Answer(
         raw=reply.body,
-        status="cancelled" if ids else NOTHING_OPEN,
-        cancelled=tuple(map(str, ids)) if told else None,
+        status=NOTHING_OPEN if ids == [] else "cancelled" if told else "received",
+        cancelled=tuple(map(str, ids or ())) if told else None,
     )
 
 
@@ -121,7 +231,7 @@ class OcoRow(msgspec.Struct, rename="camel", gc=False):
 
 
 class OrderKey(msgspec.Struct, rename="camel", gc=False):
-    """The part of a paged order that a cancel needs; empty for orders that can't be read."""
+    """The part of a paged order that a cancel needs."""
 
     id: str
     symbol: str
@@ -129,10 +239,10 @@ class OrderKey(msgspec.Struct, rename="camel", gc=False):
     trade_type: str | None = None
 
     def is_of(self, trade_type: str, symbol: str | None) -> bool:
-        """Whether it is of a trade type and, if one is given, of a symbol; and no OCO order's."""
+        """Whether it is of a trade type and of a symbol, if one is given; and no OCO order's."""
         return (
             self.stop not in _LEGS
-            and self.trade_type in (None, trade_type)
+            and (not trade_type or self.trade_type in (None, trade_type))
             and symbol in (None, self.symbol)
         )
 
@@ -248,13 +358,15 @@ def read_page(
     return Page(orders, "" if is_last else str(number + 1), reply.body)
 
 
-def read_keys(reply: Reply, _: Stamp, data: msgspec.Raw, *, number: int) -> Slices[Page[OrderKey]]:
-    """A page of orders, for a cancel; its last row is empty where there are some that it lacks."""
+def read_keys(
+    reply: Reply, stamp: Stamp, data: msgspec.Raw, *, number: int
+) -> Slices[Page[OrderKey]]:
+    """A page of orders, for a cancel."""
     page, items, is_last = _page(reply, data, number)
     found = yield from _KEYS.decode(reply, items)
     _check_count(page, len(found.whole) + len(found.keys), 1)
-    rows = [*found.whole, OrderKey("", "")] if found.problem else found.whole
-    return Page(rows, "" if is_last else str(number + 1), reply.body)
+    problem = why_stale(reply, stamp) or found.problem
+    return Page(found.whole, "" if is_last else str(number + 1), reply.body, problem)
 
 
 def _page(reply: Reply, data: msgspec.Raw, number: int) -> tuple[_Listed, msgspec.Raw, bool]:
@@ -300,21 +412,7 @@ def check_symbol(orders: list[OpenOrder], symbol: str | None) -> None:
         raise ProtocolError(f"the reply lists other symbols than {symbol!r}")
 
 
-class Found(msgspec.Struct, frozen=True):
-    """The symbols that have open orders.
-
-    Attributes:
-        symbols: each once.
-        problem: why that is not all of them, for people; ``""`` if it is.
-        raw: the bytes of the reply.
-    """
-
-    symbols: tuple[str, ...]
-    problem: str
-    raw: bytes
-
-
-def read_active(reply: Reply, stamp: Stamp, data: msgspec.Raw) -> Found:
+def read_active(reply: Reply, stamp: Stamp, data: msgspec.Raw) -> Page[str]:
     """The symbols that have open orders, as far as they can be read.
 
     Raises:
@@ -330,7 +428,7 @@ def read_active(reply: Reply, stamp: Stamp, data: msgspec.Raw) -> Found:
         problem = "a symbol with open orders can't be read"
     elif active.symbol_size is not None and active.symbol_size > len(symbols):
         problem = f"{active.symbol_size} symbols have open orders, and {len(symbols)} are listed"
-    return Found(symbols, problem, reply.body)
+    return Page(symbols, raw=reply.body, problem=problem)
 
 
 def read_state(reply: Reply, _: Stamp, data: msgspec.Raw) -> OrderState | None:
