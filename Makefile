@@ -54,8 +54,10 @@ mutants: $(READY)  ## change the code that decides, and see that a test notices
 	$(BIN)/python -m pip install --quiet --group mutants
 	$(BIN)/python tests/adversity/mutants.py $(ARGS)
 
+# The last ccxt that has AscendEX, without the resolver that it would bring into aiohttp.
 bench: $(READY)  ## measure beside what one would use instead (some ten minutes)
 	$(BIN)/python -m pip install --quiet --group bench
+	$(BIN)/python -m pip install --quiet --no-deps "ccxt==4.5.63"
 	$(BIN)/python benchmarks/run.py
 
 $(READY): pyproject.toml
