@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from random import getrandbits
 from types import TracebackType
@@ -238,18 +239,21 @@ class Client(Generic[V]):
         """
         return self._venue.origin(account_category)
 
-    async def warm(self, account_category: str) -> None:
+    async def warm(self, account_category: str, *, timeout: float = 5.0) -> None:
         """Keep connections to the category's origin warm from now on; wait for the first.
 
-        Returns:
-            Once one is open, or could not be had: the waiting has no other limit.
+        Args:
+            account_category: the venue's word, such as ``"cash"``.
+            timeout: how long to wait, in seconds; that there is none by then is no error.
 
         Raises:
             ScopeError: the venue has no such category.
         """
         origin = self._venue.origin(account_category)
         self._entered().account.keep_warm(origin)
-        await self._pool.warmed(origin)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(check_timeout(timeout)):
+                await self._pool.warmed(origin)
 
     async def cancel_all(
         self,
