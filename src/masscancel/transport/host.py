@@ -181,7 +181,11 @@ class Host:
         wanted, now = max(self._wanted, at_least), self._loop.time()
         if len(self._dials) >= wanted:
             return
-        quick = sum(now - began < SLOW_DIAL for began in self._dials.values())
+        quick = 0
+        for began in reversed(self._dials.values()):  # the latest first
+            if quick == _DIALS or now - began >= SLOW_DIAL:
+                break
+            quick += 1
         most = len(self._dials) + _DIALS_AT_ONCE
         while len(self._dials) < wanted and not self._closed:
             if self.size and (self._exhausted or not self._may_open()):
@@ -238,7 +242,7 @@ class Host:
 
     def _dialed(self, task: asyncio.Task[None]) -> None:
         self._dials.pop(task, None)
-        if self._dial_later is not None:
+        if self._dial_later is not None and self._dial_later.when() > self._loop.time():
             self._dial_for_all()
         if not task.cancelled() and (crash := task.exception()) is not None:
             log.error("a connection could not be made", exc_info=crash)
