@@ -410,7 +410,7 @@ def subscribe(listener: Listener) -> Callable[[], None]:
 
 
 class Kill:
-    """One kill while it goes on: counts its targets, and publishes what becomes of each.
+    """One kill while it goes on: publishes what becomes of each target, and how many there were.
 
     Args:
         reason: why.

@@ -23,7 +23,7 @@ from masscancel.errors import (
     MassCancelError,
     OutcomeUnknown,
 )
-from masscancel.events import Kill, join_kill
+from masscancel.events import PROCESS, Kill, join_kill
 from masscancel.models import Ack, Confirmation
 from masscancel.transport.limiter import Limiter, Ticket
 
@@ -575,7 +575,7 @@ class _FanOut:
     def _publish(self, outcome: Outcome, word: str) -> None:
         """Publish what has become of a target."""
         target, error = outcome.target, outcome.error
-        if self._kill is not None:
+        if self._kill is not None and PROCESS.active:
             self._kill.target_ended(
                 target.client.account,
                 Scope(target.account_category, target.symbol, target.books),

@@ -103,6 +103,7 @@ def test_list(printed: Printed) -> None:
         (["--account", "mm-bb02"], [7, 8]),
         (["--kind", "killended"], [5, 9]),
         (["--kind", "KillEnded", "--kill", "bb02"], [9]),
+        (["--kind", "GateShut"], [10]),
         (["--since", "1h"], [*range(1, 11)]),
         (["--until", "2020-01-01"], []),
         (["--since", "2999-01-01T00:00+02:00"], []),

@@ -3,7 +3,9 @@
 import asyncio
 import signal
 from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
+from sqlite3 import connect
 from typing import Any
 
 import msgspec
@@ -13,6 +15,7 @@ import pytest_asyncio
 from cli_support import at_a_terminal, finish, spawn
 from desk_support import Desk, desk_of
 from masscancel.cli.status import KillStatus
+from masscancel.journal import Journal, rows, verify
 from masscancel.sim import Answer, Hang, Hold
 
 pytestmark = pytest.mark.asyncio
@@ -85,6 +88,20 @@ async def test_what_is_left_of_it_afterwards(desk: Desk) -> None:
     assert kinds.count("KillEnded") == 1
     named = {row["event"]["account"] for row in rows if row["kind"] == "TargetEnded"}
     assert named == {*desk.seats, "odd"}
+
+
+async def test_a_journal_that_is_locked_stops_nothing(desk: Desk, tmp_path: Path) -> None:
+    """All is flat, and it is said that the journal is not whole; what is there verifies."""
+    path = tmp_path / "own.sqlite"
+    assert Journal(path).close(30)
+    with closing(connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        ran = await desk.run("kill", "--yes", "--journal", str(path), *QUICK)
+    assert ran.status == KillStatus.FLAT
+    assert desk.left() == dict.fromkeys(desk.seats, 0)
+    assert f"journal: {path} is not whole: " in ran.err
+    assert [row.kind for row in rows(path)] == ["JournalOpened"]
+    assert verify(path).ok
 
 
 async def test_no_journal_is_said_aloud(desk: Desk) -> None:

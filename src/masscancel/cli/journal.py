@@ -5,7 +5,7 @@ import io
 import re
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
@@ -126,10 +126,18 @@ def _kind(kind: str | None) -> str | None:
     Raises:
         ConfigurationError: there is none.
     """
-    names = sorted(each.__name__ for each in Event.__subclasses__())
+    names = sorted(_kinds(Event))
     if kind is not None and kind.lower() not in map(str.lower, names):
         raise ConfigurationError(f"there is no kind {kind!r}; there are: {', '.join(names)}")
     return kind
+
+
+def _kinds(of: type[Event]) -> Iterator[str]:
+    """The names of the kinds of events that there are."""
+    for each in of.__subclasses__():
+        if not each.__name__.startswith("_"):
+            yield each.__name__
+        yield from _kinds(each)
 
 
 def _time_ms(option: str, text: str) -> float:

@@ -224,7 +224,8 @@ class Journal:
             self._closing.set()
             thread.join(timeout + _GRACE)
         if left := self._left:
-            log.error("the journal %s lacks the last %d events: %s", self.path, left, self.problem)
+            why = self.problem or "the time was up"
+            log.error("the journal %s lacks the last %d events: %s", self.path, left, why)
         return not left
 
     def __enter__(self) -> Self:
